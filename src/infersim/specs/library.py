@@ -2,7 +2,7 @@
 
 Looked through in this order: folders given to ``add_spec_folder``, those in the environment variable
 ``INFERSIM_SPECS`` (separated as PATH is), then the bundled ones. A folder holds ``accelerators/``, ``systems/``,
-``models/`` and ``calibrations/``, each with one YAML file per thing, named after it.
+``engines/``, ``models/`` and ``calibrations/``, each with one YAML file per thing, named after it.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import yaml
 from pydantic import ValidationError
 
 from infersim.errors import SpecError, UnknownNameError, did_you_mean, nearest
+from infersim.specs.engine import EngineSpec
 from infersim.specs.hardware import Accelerator, System
 from infersim.specs.model import ModelSpec
 from infersim.specs.quantity import Spec
@@ -53,6 +54,8 @@ def clear_cache() -> None:
     load_accelerator.cache_clear()
     load_system.cache_clear()
     load_bundled_model.cache_clear()
+    load_engine.cache_clear()
+    default_system.cache_clear()
 
 
 def spec_folders(kind: str) -> list[Path]:
@@ -199,3 +202,28 @@ def load_bundled_model(name: str) -> ModelSpec:
     """
     path = find("models", name)
     return validate(ModelSpec, read_yaml(path), file=path)
+
+
+@functools.lru_cache(maxsize=64)
+def load_engine(name: str) -> EngineSpec:
+    """The engine called ``name``, or the one in a YAML file.
+
+    >>> load_engine("vllm").block_size
+    16
+    """
+    path = find("engines", name)
+    return validate(EngineSpec, read_yaml(path), file=path)
+
+
+@functools.lru_cache(maxsize=256)
+def default_system(accelerator: str) -> System | None:
+    """The system an accelerator is placed in where the user names none; None where no spec claims it.
+
+    >>> default_system("H100-SXM").name
+    'HGX-H100'
+    """
+    claim = re.compile(rf"^default_for:\s*\[(?:[^\]]*[\s,\"'])?{re.escape(accelerator)}[\s,\"'\]]", re.MULTILINE)
+    for path in files("systems").values():
+        if claim.search(path.read_text(encoding="utf-8").replace("default_for: [", "default_for: [ ")):
+            return validate(System, read_yaml(path), file=path)
+    return None

@@ -15,6 +15,14 @@ class Spec(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
+    def __hash__(self) -> int:
+        """By name where there is one, else by value: cheap enough to be a cache key on every call."""
+        name = self.__dict__.get("name")
+        try:
+            return hash((type(self), name or tuple(self.__dict__.values())))
+        except TypeError:
+            return hash(type(self))
+
 
 def _quantity(unit: str, *, positive: bool = True) -> Any:
     def read(value: Any) -> float:

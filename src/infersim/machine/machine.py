@@ -1,0 +1,73 @@
+"""A device in its system under an engine, with the kernel parameters that hold there: all that turns work into time."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass, field
+from typing import Literal
+
+from infersim.machine.calibration import Calibration, load_calibration
+from infersim.machine.kernels.base import Rates
+from infersim.machine.network import Fabric, placement
+from infersim.specs.engine import EngineSpec
+from infersim.specs.hardware import Accelerator, MatrixUnit, System
+
+Mode = Literal["bound", "calibrated"]
+"""bound: the physical limit, a perfect roofline with communication hidden; calibrated: kernel models and overheads."""
+
+LARGE_DEVICE = 70 * 2**30
+"""Engines give devices with at least this much memory larger default batches [B]."""
+
+
+@dataclass(frozen=True)
+class Machine:
+    """``accelerator`` in ``system`` under ``engine``."""
+
+    accelerator: Accelerator
+    system: System | None
+    engine: EngineSpec
+    mode: Mode
+    fabric: Fabric
+    calibration: Calibration | None = field(repr=False, default=None)
+
+    def rates(self, unit: MatrixUnit) -> Rates:
+        """Data-sheet rates for a matrix unit the device has."""
+        return _rates(self.accelerator, unit)
+
+    @property
+    def vector_flops(self) -> float:
+        """Rate of elementwise arithmetic: the fp32 peak, or a sixteenth of the 16-bit one where none is stated [FLOP/s]."""
+        peaks = self.accelerator.peak_flops
+        return peaks.get("fp32") or max(peaks.values()) / 16
+
+    @property
+    def max_num_seqs(self) -> int:
+        """The engine's default for this device."""
+        return self.engine.max_num_seqs if self.accelerator.memory.capacity >= LARGE_DEVICE else min(self.engine.max_num_seqs, 256)
+
+    @property
+    def max_num_batched_tokens(self) -> int:
+        """The engine's default for this device."""
+        large = self.accelerator.memory.capacity >= LARGE_DEVICE
+        return self.engine.max_num_batched_tokens if large else min(self.engine.max_num_batched_tokens, 2048)
+
+
+@functools.lru_cache(maxsize=4096)
+def _rates(accelerator: Accelerator, unit: MatrixUnit) -> Rates:
+    return Rates(
+        flops=accelerator.peak_flops[unit],
+        bandwidth=accelerator.memory.bandwidth,
+        compute_units=float(accelerator.compute_units or 100),
+        l2_bytes=accelerator.l2_cache or 0.0,
+        clock=accelerator.clock or 0.0,
+    )
+
+
+@functools.lru_cache(maxsize=1024)
+def build_machine(
+    accelerator: Accelerator, system: System | None, engine: EngineSpec, mode: Mode = "calibrated", devices: int = 1
+) -> Machine:
+    """The machine for ``devices`` devices; raises where the system cannot hold or join them."""
+    fabric = placement(accelerator, system, devices)
+    calibration = load_calibration(accelerator.name, accelerator.architecture, engine.name) if mode == "calibrated" else None
+    return Machine(accelerator, system, engine, mode, fabric, calibration)

@@ -1,0 +1,68 @@
+"""Ops that only move bytes: elementwise passes, table look-ups, sampling, collectives, host copies."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from infersim.ops.base import CollectiveKind, Numbers, Op
+
+
+@dataclass(frozen=True)
+class Elementwise(Op):
+    """A pass over tensors, norms and activations included: ``read`` + ``written`` bytes, in ``kernels`` launches."""
+
+    read: Numbers
+    written: Numbers
+    arithmetic: Numbers = 0.0
+    kernels: int = 1
+
+    @property
+    def flops(self) -> Numbers:
+        return self.arithmetic
+
+    @property
+    def bytes(self) -> Numbers:
+        return self.read + self.written
+
+
+@dataclass(frozen=True)
+class Collective(Op):
+    """Communication among ``devices`` ranks.
+
+    ``payload`` [B]: all_reduce and send_recv: the tensor each rank holds; all_gather: the gathered result;
+    reduce_scatter: the tensor each rank brings; all_to_all: what each rank sends to all others together.
+    ``stride`` is the distance between neighbouring ranks in the node's order, which decides whether the group crosses nodes.
+    """
+
+    kind: CollectiveKind
+    payload: Numbers
+    devices: int
+    stride: int = 1
+
+    @property
+    def bytes(self) -> Numbers:
+        """Device memory traffic is the kernel's business; the op's work is what crosses the links."""
+        return 0.0
+
+    @property
+    def link_bytes(self) -> Numbers:
+        """Bytes that one device must at least send.
+
+        >>> Collective("x", 1, kind="all_reduce", payload=8.0, devices=8).link_bytes
+        14.0
+        """
+        n = self.devices
+        share = {"all_reduce": 2 * (n - 1) / n, "all_gather": (n - 1) / n, "reduce_scatter": (n - 1) / n,
+                 "all_to_all": 1.0, "send_recv": 1.0}[self.kind]  # fmt: skip
+        return share * self.payload
+
+
+@dataclass(frozen=True)
+class HostCopy(Op):
+    """A copy over the host link: offloaded weights, swapped KV blocks, token ids."""
+
+    payload: Numbers
+
+    @property
+    def link_bytes(self) -> Numbers:
+        return self.payload

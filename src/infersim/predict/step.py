@@ -1,0 +1,314 @@
+"""The meeting point: ops of one step and a machine become the time of that step, op by op."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from infersim import units
+from infersim.machine.calibration import Fitted
+from infersim.machine.kernels.attention import attention_time
+from infersim.machine.kernels.collective import collective_time
+from infersim.machine.kernels.elementwise import elementwise_time
+from infersim.machine.kernels.gemm import gemm_time
+from infersim.machine.kernels.latent import latent_attention_time
+from infersim.machine.kernels.moe import moe_time
+from infersim.machine.kernels.scan import scan_time
+from infersim.machine.machine import Machine
+from infersim.machine.network import least_time
+from infersim.ops.attention import Attention, Scan
+from infersim.ops.base import MatrixOp, Numbers, Op
+from infersim.ops.matmul import Gemm, GroupedGemm
+from infersim.ops.memory import Collective, Elementwise, HostCopy
+from infersim.ops.sampling import Sampler
+from infersim.ops.transformer import Batch, step_ops
+from infersim.specs.deployment import Parallelism
+from infersim.specs.hardware import MatrixUnit
+from infersim.specs.model import ModelSpec
+from infersim.specs.precision import Precision, matrix_unit
+
+Array = npt.NDArray[np.float64]
+Bound = Literal["compute", "memory", "network", "launch", "host"]
+BOUNDS: tuple[Bound, ...] = ("compute", "memory", "network", "launch", "host")
+
+
+@dataclass(frozen=True)
+class OpTime:
+    """All repetitions of one op in a step: seconds, work, what bounds it, and what the figure rests on."""
+
+    name: str
+    count: float
+    seconds: Numbers
+    flops: Numbers
+    bytes: Numbers
+    link_bytes: Numbers
+    bound: Bound
+    source: str
+
+    @property
+    def intensity(self) -> Numbers:
+        """FLOP per byte of device memory."""
+        return np.asarray(self.flops) / np.maximum(self.bytes, 1e-30)
+
+
+@dataclass(frozen=True)
+class StepTime:
+    """Time of one engine step on one device, as a sum of parts.
+
+    The arrays have one row per op and, behind it, the shape of the batch. ``kernels`` + ``gaps`` is device time, unless the
+    mode is bound, where communication overlaps with computing and the longer of the two counts.
+    """
+
+    ops: tuple[Op, ...]
+    seconds_each: Array
+    flops: Array
+    bytes: Array
+    link_bytes: Array
+    compute_floor: Array
+    """Least time on the matrix or vector unit, all repetitions [s]."""
+    memory_floor: Array
+    network_floor: Array
+    sources: tuple[str, ...]
+    spreads: tuple[float, ...]
+    """Standard deviation of the log error of each op's kernel model."""
+    gaps: Numbers
+    """Idle device time between kernels [s]."""
+    host: Numbers
+    """Host time that the device does not hide [s]."""
+    mode: str
+
+    @property
+    def counts(self) -> Array:
+        return np.array([op.count for op in self.ops])
+
+    @property
+    def op_seconds(self) -> Array:
+        """Seconds of every op, repetitions included."""
+        return _per_op(self.counts, self.seconds_each) * self.seconds_each
+
+    @property
+    def is_network(self) -> npt.NDArray[np.bool_]:
+        return np.array([isinstance(op, Collective | HostCopy) for op in self.ops])
+
+    @property
+    def network_seconds(self) -> Numbers:
+        return self.op_seconds[self.is_network].sum(axis=0)
+
+    @property
+    def kernel_seconds(self) -> Numbers:
+        return self.op_seconds[~self.is_network].sum(axis=0)
+
+    @property
+    def device_seconds(self) -> Numbers:
+        """Kernels, communication and gaps."""
+        if self.mode == "bound":
+            return np.maximum(self.kernel_seconds, self.network_seconds)
+        return self.kernel_seconds + self.network_seconds + self.gaps
+
+    @property
+    def seconds(self) -> Numbers:
+        """The whole step."""
+        return self.device_seconds + self.host
+
+    @property
+    def mfu(self) -> Numbers:
+        """Share of the step in which a perfect matrix unit would have done the arithmetic."""
+        return self.compute_floor.sum(axis=0) / self.seconds
+
+    @property
+    def mbu(self) -> Numbers:
+        """Share of the step in which a perfect memory would have moved the bytes."""
+        return self.memory_floor.sum(axis=0) / self.seconds
+
+    def bound_of(self, index: int) -> Bound:
+        """What limits an op: its largest floor, or the launch where all floors are small beside its time."""
+        floors = [float(np.mean(floor[index])) for floor in (self.compute_floor, self.memory_floor, self.network_floor)]
+        largest = max(range(3), key=floors.__getitem__)
+        if self.mode != "bound" and floors[largest] * 3 < float(np.mean(self.op_seconds[index])):
+            return "launch" if not self.is_network[index] else "network"
+        return BOUNDS[largest]
+
+    def parts(self) -> list[OpTime]:
+        """One entry per op name, the longest first; gaps and host time are entries of their own."""
+        merged: dict[str, list[int]] = defaultdict(list)
+        for index, op in enumerate(self.ops):
+            merged[op.name].append(index)
+        seconds = self.op_seconds
+        found = []
+        for name, rows in merged.items():
+            longest = max(rows, key=lambda row: float(np.mean(seconds[row])))
+            found.append(
+                OpTime(
+                    name, max(op.count for op in (self.ops[row] for row in rows)) if len(rows) == 1
+                    else sum(self.ops[row].count for row in rows),
+                    seconds[rows].sum(axis=0), self.flops[rows].sum(axis=0), self.bytes[rows].sum(axis=0),
+                    self.link_bytes[rows].sum(axis=0), self.bound_of(longest), self.sources[longest],
+                )
+            )  # fmt: skip
+        zero = np.zeros_like(np.asarray(self.seconds))
+        if np.any(np.asarray(self.gaps) > 0):
+            found.append(OpTime("launch gaps", 1, self.gaps, zero, zero, zero, "launch", "engine spec"))
+        if np.any(np.asarray(self.host) > 0):
+            found.append(OpTime("host", 1, self.host, zero, zero, zero, "host", "engine spec"))
+        return sorted(found, key=lambda part: -float(np.mean(part.seconds)))
+
+    @property
+    def log_spread(self) -> Numbers:
+        """Standard deviation of the step's log error.
+
+        Ops of one kind share their kernel's error, different kinds are independent: sqrt(sum over kinds of (sum of
+        seconds x spread)^2) / seconds. Gaps and host time count as a kind with a spread of one half.
+        """
+        by_kind: dict[str, Any] = defaultdict(float)
+        for row, op in enumerate(self.ops):
+            by_kind[type(op).__name__] = by_kind[type(op).__name__] + self.op_seconds[row] * self.spreads[row]
+        by_kind["overhead"] = 0.5 * (np.asarray(self.gaps) + self.host)
+        return np.sqrt(sum(np.square(value) for value in by_kind.values())) / np.maximum(self.seconds, 1e-30)
+
+    def __str__(self) -> str:
+        total = float(np.mean(self.seconds))
+        lines = [f"{'step':<24} {units.show(total, 's'):>10}   100%"]
+        for part in self.parts():
+            seconds = float(np.mean(part.seconds))
+            lines.append(f"{part.name:<24} {units.show(seconds, 's'):>10} {seconds / total:>6.1%}  {part.bound}")
+        return "\n".join(lines)
+
+
+def _per_op(values: Array, like: Array) -> Array:
+    return values.reshape((-1,) + (1,) * (like.ndim - 1))
+
+
+def predict_step(
+    model: ModelSpec,
+    parallelism: Parallelism,
+    precision: Precision,
+    batch: Batch,
+    machine: Machine,
+    *,
+    sampler: Sampler = "greedy",
+    eager: bool = False,
+) -> StepTime:
+    """Time of one step of ``batch`` on every device of a replica, with its breakdown.
+
+    Counts and lengths in the batch may be arrays: then every figure is an array of that shape. The step passes through all
+    pipeline stages; with several micro-batches in flight a stage's device is free again after its share.
+    """
+    sequences = sum(group.count for group in batch)
+    return price(step_ops(model, parallelism, precision, batch, sampler=sampler), machine, sequences, eager=eager)
+
+
+def price(ops: Sequence[Op], machine: Machine, sequences: Numbers = 1.0, *, eager: bool = False) -> StepTime:
+    """The time of each op on the machine, and of the step they make."""
+    unit_of = [_unit(op, machine) for op in ops]
+    flops = _rows([op.flops for op in ops])
+    memory = _rows([op.bytes for op in ops])
+    link = _rows([getattr(op, "link_bytes", 0.0) for op in ops])
+    flops, memory, link = np.broadcast_arrays(flops, memory, link)
+    peaks = np.array([machine.accelerator.peak_flops[unit] if unit else machine.vector_flops for unit in unit_of])
+    compute_floor = flops / _per_op(peaks, flops)
+    memory_floor = memory / machine.accelerator.memory.bandwidth
+    network_floor = np.zeros_like(memory_floor)
+    for row, op in enumerate(ops):
+        if isinstance(op, Collective):
+            network_floor[row] = least_time(op.kind, op.payload, machine.fabric.path(op.devices, op.stride))
+        elif isinstance(op, HostCopy):
+            network_floor[row] = op.payload / _host_bandwidth(machine)
+    counts = _per_op(np.array([op.count for op in ops]), flops)
+    floors = np.maximum(np.maximum(compute_floor, memory_floor), network_floor)
+    if machine.mode == "bound":
+        seconds, sources, spreads = floors, ["data sheet"] * len(ops), [0.0] * len(ops)
+        gaps, host = np.zeros(flops.shape[1:]), np.zeros(flops.shape[1:])
+    else:
+        seconds, sources, spreads = _kernel_seconds(ops, unit_of, machine, flops.shape)
+        seconds = np.maximum(seconds, floors)
+        gaps, host = _overheads(ops, counts * seconds, machine, sequences, eager)
+    return StepTime(
+        tuple(ops), seconds, counts * flops, counts * memory, counts * link, counts * compute_floor, counts * memory_floor,
+        counts * network_floor, tuple(sources), tuple(spreads), gaps, host, machine.mode,
+    )  # fmt: skip
+
+
+def _rows(values: list[Any]) -> Array:
+    """One row per op, broadcast to the shape of the batch."""
+    if all(np.ndim(value) == 0 for value in values):
+        return np.array(values, dtype=float)
+    return np.stack(np.broadcast_arrays(*[np.asarray(value, dtype=float) for value in values]))
+
+
+def _unit(op: Op, machine: Machine) -> MatrixUnit | None:
+    """The matrix unit an op runs on; None for what the vector units do."""
+    if isinstance(op, MatrixOp):
+        return matrix_unit(op.weights, op.activations, machine.accelerator)
+    if isinstance(op, Attention | Scan):
+        for unit in ("bf16", "fp16", "fp32"):
+            if unit in machine.accelerator.peak_flops:
+                return unit
+    return None
+
+
+def _host_bandwidth(machine: Machine) -> float:
+    link = machine.fabric.host_link
+    return link.bandwidth if link else machine.accelerator.memory.bandwidth
+
+
+def _overheads(ops: Sequence[Op], op_seconds: Array, machine: Machine, sequences: Numbers, eager: bool) -> tuple[Any, Any]:
+    """Launch gaps, and host time that shows: hidden behind the device where the engine overlaps the two."""
+    engine, host = machine.engine, machine.engine.host
+    kernels = sum(op.count * getattr(op, "kernels", 1) for op in ops)
+    device = op_seconds.sum(axis=0)
+    captured = not eager and machine.accelerator.kind == "gpu"
+    gaps = kernels * engine.launch_gap if captured else np.maximum(kernels * engine.eager_launch - device, 0.0)
+    work = host.step + host.sequence * np.asarray(sequences, dtype=float)
+    shown = np.maximum(work - device - gaps, 0.0) + host.sync if host.overlap else work
+    return np.broadcast_to(gaps, device.shape), np.broadcast_to(shown, device.shape)
+
+
+Key = tuple[Any, ...]
+
+
+def _kernel_seconds(
+    ops: Sequence[Op], unit_of: Sequence[MatrixUnit | None], machine: Machine, shape: tuple[int, ...]
+) -> tuple[Array, list[str], list[float]]:
+    """Seconds of one repetition of every op. Ops that meet the same kernel parameters are priced in one call."""
+    seconds, sources, spreads = np.zeros(shape), [""] * len(ops), [0.0] * len(ops)
+    together: dict[Key, list[int]] = defaultdict(list)
+    for row, op in enumerate(ops):
+        key, _ = PRICERS[type(op)]
+        together[(type(op), unit_of[row], *key(op), *(() if len(shape) == 1 else (row,)))].append(row)
+    for key_of, rows in together.items():
+        members = [ops[row] for row in rows]
+        _, pricer = PRICERS[type(members[0])]
+        result, fitted = pricer(members, key_of[1], machine)
+        seconds[rows] = result if len(rows) > 1 or np.ndim(result) == len(shape) else np.asarray(result)[None]
+        for row in rows:
+            sources[row], spreads[row] = fitted.source, fitted.spread
+    return seconds, sources, spreads
+
+
+def _column(members: Sequence[Any], field: str) -> Any:
+    """A field of one op as it is, of several as one array."""
+    return getattr(members[0], field) if len(members) == 1 else np.array([float(getattr(op, field)) for op in members])
+
+
+def _fitted(machine: Machine, kind: str, key: str) -> Fitted:
+    assert machine.calibration is not None  # noqa: S101 - a calibrated machine always carries one
+    return machine.calibration.lookup(kind, key)
+
+
+def _price_gemms(members: Sequence[Any], unit: Any, machine: Machine) -> tuple[Any, Fitted]:
+    first = members[0]
+    fitted = _fitted(machine, "gemm", first.weights.name if first.activations.bits >= 16 else first.activations.name)
+    time = gemm_time(
+        _column(members, "m"), _column(members, "n"), _column(members, "k"), weight_bytes=first.weights.bytes,
+        activation_bytes=first.activations.bytes, output_bytes=first.output_bytes, rates=machine.rates(unit),
+        parameters=fitted.parameters,
+    )  # fmt: skip
+    return time * _column(members, "copies"), fitted
+
+
+PRICERS: dict[type[Op], tuple[Callable[[Any], Key], Callable[[Sequence[Any], Any, Machine], tuple[Any, Fitted]]]] = {}

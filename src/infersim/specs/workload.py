@@ -1,0 +1,56 @@
+"""What is asked of a deployment: lengths, load, shared prefixes, and the target it must meet."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import Field, model_validator
+
+from infersim.specs.quantity import Seconds, Spec
+
+Tokens = Annotated[float, Field(ge=0, le=1e8)]
+
+
+class Workload(Spec):
+    """A steady closed loop: ``concurrency`` users, each sending the next request when the last has ended.
+
+    Lengths are means in tokens. ``prefix_hit`` is the share of the prompt whose KV cache is already there.
+    """
+
+    input_tokens: Annotated[float, Field(ge=1, le=1e8)] = 1024.0
+    output_tokens: Annotated[float, Field(ge=1, le=1e8)] = 256.0
+    concurrency: Annotated[float, Field(ge=1, le=1e7)] = 1.0
+    prefix_hit: Annotated[float, Field(ge=0, lt=1)] = 0.0
+
+    @property
+    def cached_tokens(self) -> float:
+        """Prompt tokens that need no prefill; at least one token is always computed."""
+        return min(self.input_tokens * self.prefix_hit, self.input_tokens - 1)
+
+
+class Target(Spec):
+    """Service levels a deployment must meet; means unless a percentile is named."""
+
+    ttft: Seconds | None = None
+    tpot: Seconds | None = None
+    e2e: Seconds | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_text(cls, given: Any) -> Any:
+        if not isinstance(given, str):
+            return given
+        pairs = [part.partition("=") for part in given.split(",") if part.strip()]
+        for name, equals, value in pairs:
+            if not equals or not value.strip():
+                raise ValueError(f"write a target as ttft=800ms,tpot=40ms, got {name!r}")
+        return {name.strip(): value.strip() for name, _, value in pairs}
+
+    def missed(self, *, ttft: float, tpot: float, e2e: float) -> list[str]:
+        """Names of the metrics that are above their target.
+
+        >>> Target.model_validate("ttft=800ms,tpot=40ms").missed(ttft=0.5, tpot=0.05, e2e=9.0)
+        ['tpot']
+        """
+        values = {"ttft": ttft, "tpot": tpot, "e2e": e2e}
+        return [name for name, limit in self if limit is not None and values[name] > limit]
