@@ -1,0 +1,62 @@
+"""infersim: an analytical performance simulator for LLM inference.
+
+    >>> import infersim
+    >>> answer = infersim.estimate("meta-llama/Llama-3.1-8B", "H100-SXM", input_tokens=2048, concurrency=32)
+    >>> answer.fits
+    True
+
+Names are imported when they are first used, so ``import infersim`` costs next to nothing.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from infersim._version import __version__
+
+if TYPE_CHECKING:
+    from infersim.errors import DoesNotFitError, InferSimError, SpecError, UnsupportedError
+    from infersim.ops.transformer import Group, decode, prefill, step_ops
+    from infersim.predict.estimate import Estimate, estimate, sweep_steps
+    from infersim.predict.memory import MemoryReport, memory_report
+    from infersim.predict.step import predict_step
+    from infersim.specs.deployment import EngineKnobs, Parallelism
+    from infersim.specs.huggingface import load_model
+    from infersim.specs.library import add_spec_folder, load_accelerator, load_system, names
+    from infersim.specs.precision import precision
+    from infersim.specs.workload import Target, Workload
+
+_HOMES = {
+    "DoesNotFitError": "errors", "InferSimError": "errors", "SpecError": "errors", "UnsupportedError": "errors",
+    "Group": "ops.transformer", "decode": "ops.transformer", "prefill": "ops.transformer", "step_ops": "ops.transformer",
+    "Estimate": "predict.estimate", "estimate": "predict.estimate", "predict_step": "predict.step",
+    "sweep_steps": "predict.estimate",
+    "MemoryReport": "predict.memory", "memory_report": "predict.memory",
+    "EngineKnobs": "specs.deployment", "Parallelism": "specs.deployment",
+    "load_model": "specs.huggingface",
+    "add_spec_folder": "specs.library", "load_accelerator": "specs.library", "load_system": "specs.library",
+    "names": "specs.library",
+    "precision": "specs.precision",
+    "Target": "specs.workload", "Workload": "specs.workload",
+}  # fmt: skip
+
+__all__ = [  # noqa: RUF022 - grouped by what a reader looks for
+    "estimate", "Estimate", "predict_step", "prefill", "decode", "Group", "sweep_steps", "memory_report",
+    "load_model", "load_accelerator", "load_system", "names", "add_spec_folder", "precision",
+    "Parallelism", "EngineKnobs", "Workload", "Target",
+    "InferSimError", "SpecError", "UnsupportedError", "DoesNotFitError", "__version__",
+]  # fmt: skip
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'infersim' has no attribute {name!r}")
+    import importlib
+
+    value = getattr(importlib.import_module(f"infersim.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -7,6 +7,7 @@ then describes as many steps as the arrays are long.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -71,7 +72,7 @@ class _Pass:
     def tensor(self) -> int:
         return self.parallelism.tensor
 
-    @property
+    @functools.cached_property
     def tokens(self) -> Numbers:
         """New tokens of one attention rank."""
         return sum(group.count * _local_new(group.new, self.parallelism.context) for group in self.groups)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -11,20 +11,11 @@ import numpy as np
 import numpy.typing as npt
 
 from infersim import units
-from infersim.machine.calibration import Fitted
-from infersim.machine.kernels.attention import attention_time
-from infersim.machine.kernels.collective import collective_time
-from infersim.machine.kernels.elementwise import elementwise_time
-from infersim.machine.kernels.gemm import gemm_time
-from infersim.machine.kernels.latent import latent_attention_time
-from infersim.machine.kernels.moe import moe_time
-from infersim.machine.kernels.scan import scan_time
 from infersim.machine.machine import Machine
 from infersim.machine.network import least_time
 from infersim.ops.attention import Attention, Scan
 from infersim.ops.base import MatrixOp, Numbers, Op
-from infersim.ops.matmul import Gemm, GroupedGemm
-from infersim.ops.memory import Collective, Elementwise, HostCopy
+from infersim.ops.memory import Collective, HostCopy
 from infersim.ops.sampling import Sampler
 from infersim.ops.transformer import Batch, step_ops
 from infersim.specs.deployment import Parallelism
@@ -205,10 +196,9 @@ def predict_step(
 def price(ops: Sequence[Op], machine: Machine, sequences: Numbers = 1.0, *, eager: bool = False) -> StepTime:
     """The time of each op on the machine, and of the step they make."""
     unit_of = [_unit(op, machine) for op in ops]
-    flops = _rows([op.flops for op in ops])
-    memory = _rows([op.bytes for op in ops])
-    link = _rows([getattr(op, "link_bytes", 0.0) for op in ops])
-    flops, memory, link = np.broadcast_arrays(flops, memory, link)
+    work = [op.flops for op in ops], [op.bytes for op in ops], [getattr(op, "link_bytes", 0.0) for op in ops]
+    shape = np.broadcast_shapes(*{value.shape for values in work for value in values if isinstance(value, np.ndarray)})
+    flops, memory, link = (_rows(values, shape) for values in work)
     peaks = np.array([machine.accelerator.peak_flops[unit] if unit else machine.vector_flops for unit in unit_of])
     compute_floor = flops / _per_op(peaks, flops)
     memory_floor = memory / machine.accelerator.memory.bandwidth
@@ -224,7 +214,9 @@ def price(ops: Sequence[Op], machine: Machine, sequences: Numbers = 1.0, *, eage
         seconds, sources, spreads = floors, ["data sheet"] * len(ops), [0.0] * len(ops)
         gaps, host = np.zeros(flops.shape[1:]), np.zeros(flops.shape[1:])
     else:
-        seconds, sources, spreads = _kernel_seconds(ops, unit_of, machine, flops.shape)
+        from infersim.predict.pricing import kernel_seconds
+
+        seconds, sources, spreads = kernel_seconds(ops, unit_of, machine, flops.shape)
         seconds = np.maximum(seconds, floors)
         gaps, host = _overheads(ops, counts * seconds, machine, sequences, eager)
     return StepTime(
@@ -233,11 +225,14 @@ def price(ops: Sequence[Op], machine: Machine, sequences: Numbers = 1.0, *, eage
     )  # fmt: skip
 
 
-def _rows(values: list[Any]) -> Array:
-    """One row per op, broadcast to the shape of the batch."""
-    if all(np.ndim(value) == 0 for value in values):
+def _rows(values: list[Any], shape: tuple[int, ...]) -> Array:
+    """One row per op, each broadcast to the shape of the batch."""
+    if not shape:
         return np.array(values, dtype=float)
-    return np.stack(np.broadcast_arrays(*[np.asarray(value, dtype=float) for value in values]))
+    rows = np.empty((len(values), *shape))
+    for row, value in enumerate(values):
+        rows[row] = value
+    return rows
 
 
 def _unit(op: Op, machine: Machine) -> MatrixUnit | None:
@@ -266,49 +261,3 @@ def _overheads(ops: Sequence[Op], op_seconds: Array, machine: Machine, sequences
     work = host.step + host.sequence * np.asarray(sequences, dtype=float)
     shown = np.maximum(work - device - gaps, 0.0) + host.sync if host.overlap else work
     return np.broadcast_to(gaps, device.shape), np.broadcast_to(shown, device.shape)
-
-
-Key = tuple[Any, ...]
-
-
-def _kernel_seconds(
-    ops: Sequence[Op], unit_of: Sequence[MatrixUnit | None], machine: Machine, shape: tuple[int, ...]
-) -> tuple[Array, list[str], list[float]]:
-    """Seconds of one repetition of every op. Ops that meet the same kernel parameters are priced in one call."""
-    seconds, sources, spreads = np.zeros(shape), [""] * len(ops), [0.0] * len(ops)
-    together: dict[Key, list[int]] = defaultdict(list)
-    for row, op in enumerate(ops):
-        key, _ = PRICERS[type(op)]
-        together[(type(op), unit_of[row], *key(op), *(() if len(shape) == 1 else (row,)))].append(row)
-    for key_of, rows in together.items():
-        members = [ops[row] for row in rows]
-        _, pricer = PRICERS[type(members[0])]
-        result, fitted = pricer(members, key_of[1], machine)
-        seconds[rows] = result if len(rows) > 1 or np.ndim(result) == len(shape) else np.asarray(result)[None]
-        for row in rows:
-            sources[row], spreads[row] = fitted.source, fitted.spread
-    return seconds, sources, spreads
-
-
-def _column(members: Sequence[Any], field: str) -> Any:
-    """A field of one op as it is, of several as one array."""
-    return getattr(members[0], field) if len(members) == 1 else np.array([float(getattr(op, field)) for op in members])
-
-
-def _fitted(machine: Machine, kind: str, key: str) -> Fitted:
-    assert machine.calibration is not None  # noqa: S101 - a calibrated machine always carries one
-    return machine.calibration.lookup(kind, key)
-
-
-def _price_gemms(members: Sequence[Any], unit: Any, machine: Machine) -> tuple[Any, Fitted]:
-    first = members[0]
-    fitted = _fitted(machine, "gemm", first.weights.name if first.activations.bits >= 16 else first.activations.name)
-    time = gemm_time(
-        _column(members, "m"), _column(members, "n"), _column(members, "k"), weight_bytes=first.weights.bytes,
-        activation_bytes=first.activations.bytes, output_bytes=first.output_bytes, rates=machine.rates(unit),
-        parameters=fitted.parameters,
-    )  # fmt: skip
-    return time * _column(members, "copies"), fitted
-
-
-PRICERS: dict[type[Op], tuple[Callable[[Any], Key], Callable[[Sequence[Any], Any, Machine], tuple[Any, Fitted]]]] = {}

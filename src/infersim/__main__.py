@@ -1,0 +1,5 @@
+"""``python -m infersim``."""
+
+from infersim.cli.app import main
+
+main()

@@ -1,0 +1,240 @@
+"""The command line: arguments in, one screen or one JSON object out. No arithmetic.
+
+Exit codes: 0 answered, 1 does not fit or misses its target, 2 bad input.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from infersim._version import __version__
+from infersim.errors import DoesNotFitError, InferSimError, SpecError
+
+app = typer.Typer(
+    name="infersim",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Predict LLM inference before you rent or buy a GPU: latency, memory, throughput and cost, with what bounds each.",
+)
+
+
+class Mode(StrEnum):
+    """How times are predicted."""
+
+    calibrated = "calibrated"
+    bound = "bound"
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"infersim {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    specs: Annotated[Path | None, typer.Option(help="Folder with your own specs (accelerators/, models/ ...), looked through first.")] = None,
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
+) -> None:
+    if specs is not None:
+        from infersim.specs.library import add_spec_folder
+
+        add_spec_folder(specs)
+
+
+DEPLOYMENT, WORKLOAD, OUTPUT = "Deployment", "Workload", "Output"
+
+
+@app.command()
+def estimate(
+    model: Annotated[str, typer.Argument(help="Bundled name, Hugging Face id in the local cache, folder, or config.json.")],
+    gpu: Annotated[list[str], typer.Option("--gpu", "-g", help="Accelerator; repeat or separate by commas to compare.")],
+    tp: Annotated[int, typer.Option("--tp", help="Tensor parallel degree.", rich_help_panel=DEPLOYMENT)] = 1,
+    pp: Annotated[int, typer.Option("--pp", help="Pipeline stages.", rich_help_panel=DEPLOYMENT)] = 1,
+    adp: Annotated[int, typer.Option("--attention-dp", help="Attention data parallel degree.", rich_help_panel=DEPLOYMENT)] = 1,
+    ep: Annotated[int, typer.Option("--ep", help="Expert parallel degree.", rich_help_panel=DEPLOYMENT)] = 1,
+    cp: Annotated[int, typer.Option("--cp", help="Context parallel degree.", rich_help_panel=DEPLOYMENT)] = 1,
+    replicas: Annotated[int, typer.Option("--replicas", "--dp", help="Independent copies.", rich_help_panel=DEPLOYMENT)] = 1,
+    precision: Annotated[str | None, typer.Option(help="bf16, fp8, fp8_block, int8, w4a16, nvfp4 ... Default: the checkpoint's.", rich_help_panel=DEPLOYMENT)] = None,
+    kv_cache: Annotated[str | None, typer.Option(help="Format of the KV cache: bf16, fp8, int8 ...", rich_help_panel=DEPLOYMENT)] = None,
+    engine: Annotated[str, typer.Option(help="vllm, sglang, trtllm.", rich_help_panel=DEPLOYMENT)] = "vllm",
+    system: Annotated[str | None, typer.Option(help="Node or rack the GPUs sit in. Default: the usual one.", rich_help_panel=DEPLOYMENT)] = None,
+    max_num_seqs: Annotated[int | None, typer.Option(help="Sequences per replica at most.", rich_help_panel=DEPLOYMENT)] = None,
+    max_num_batched_tokens: Annotated[int | None, typer.Option(help="Tokens per step at most.", rich_help_panel=DEPLOYMENT)] = None,
+    gpu_memory_utilization: Annotated[float | None, typer.Option(help="Share of memory the engine may take.", rich_help_panel=DEPLOYMENT)] = None,
+    max_model_len: Annotated[int | None, typer.Option(help="Longest sequence served.", rich_help_panel=DEPLOYMENT)] = None,
+    enforce_eager: Annotated[bool, typer.Option("--enforce-eager", help="No CUDA graphs.", rich_help_panel=DEPLOYMENT)] = False,
+    input_tokens: Annotated[float, typer.Option("--input", "-i", help="Mean prompt length.", rich_help_panel=WORKLOAD)] = 1024,
+    output_tokens: Annotated[float, typer.Option("--output", "-o", help="Mean output length.", rich_help_panel=WORKLOAD)] = 256,
+    concurrency: Annotated[float, typer.Option("--concurrency", "-c", help="Users in a closed loop.", rich_help_panel=WORKLOAD)] = 1,
+    prefix_hit: Annotated[float, typer.Option(help="Share of the prompt found in the prefix cache.", rich_help_panel=WORKLOAD)] = 0.0,
+    sampler: Annotated[str, typer.Option(help="greedy, temperature, top_k_top_p ...", rich_help_panel=WORKLOAD)] = "greedy",
+    target: Annotated[str | None, typer.Option(help="ttft=800ms,tpot=40ms: exit 1 where missed.", rich_help_panel=WORKLOAD)] = None,
+    price: Annotated[float | None, typer.Option(help="USD per GPU and hour. Default: cheapest on demand on file.", rich_help_panel=WORKLOAD)] = None,
+    mode: Annotated[Mode, typer.Option(help="calibrated: kernel models; bound: the physical limit.")] = Mode.calibrated,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object (a list for several GPUs).", rich_help_panel=OUTPUT)] = False,
+    ops: Annotated[int, typer.Option(min=1, help="Ops shown per step.", rich_help_panel=OUTPUT)] = 5,
+    sources: Annotated[bool, typer.Option("--sources", help="List what the figures rest on.", rich_help_panel=OUTPUT)] = False,
+) -> None:
+    """Predict one deployment: does it fit, TTFT, TPOT, throughput, cost, and what bounds each part.
+
+    Examples:
+
+        infersim estimate meta-llama/Llama-3.1-70B --gpu H100-SXM --tp 4 --precision fp8 -i 2048 -o 256 -c 32
+
+        infersim estimate ./my-model/config.json --gpu H100-SXM,H200-SXM,B200-SXM --json
+    """  # noqa: D301
+    from infersim.predict.estimate import estimate as predict
+    from infersim.specs.deployment import EngineKnobs
+    from infersim.specs.library import validate
+
+    knobs = validate(EngineKnobs, {
+        "max_num_seqs": max_num_seqs, "max_num_batched_tokens": max_num_batched_tokens, "max_model_len": max_model_len,
+        "gpu_memory_utilization": gpu_memory_utilization, "enforce_eager": enforce_eager,
+    })  # fmt: skip
+    gpus = [name.strip() for part in gpu for name in part.split(",") if name.strip()]
+    if not gpus:
+        raise SpecError("name at least one accelerator, for example --gpu H100-SXM", field="--gpu")
+    answers = [
+        predict(
+            model, name, tensor_parallel=tp, pipeline_parallel=pp, attention_data_parallel=adp, expert_parallel=ep,
+            context_parallel=cp, replicas=replicas, precision=precision, kv_cache=kv_cache, engine=engine, system=system,
+            mode=mode.value, input_tokens=input_tokens, output_tokens=output_tokens, concurrency=concurrency,
+            prefix_hit=prefix_hit, price_per_hour=price, target=target, sampler=sampler, knobs=knobs,  # type: ignore[arg-type]
+        )
+        for name in gpus
+    ]  # fmt: skip
+    if as_json:
+        found: Any = [answer.to_dict() for answer in answers]
+        _print_json(found[0] if len(found) == 1 else found)
+    else:
+        from infersim.cli import render
+
+        screen = render.console()
+        if len(answers) == 1:
+            screen.print(render.estimate_screen(answers[0], rows=ops, sources=sources))
+        else:
+            screen.print(answers[0].model.name, style="bold")
+            screen.print(render.comparison_table(answers))
+    if any(not answer.fits or answer.missed_targets for answer in answers):
+        raise typer.Exit(1)
+
+
+@app.command()
+def models(
+    name: Annotated[str | None, typer.Argument(help="Show this model in full; a part of a name filters the list.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="JSON instead of a table.")] = False,
+) -> None:
+    """List the bundled models, or show one (bundled, or any config.json) in full."""
+    from infersim.cli import render
+    from infersim.specs.huggingface import load_model
+    from infersim.specs.library import load_bundled_model, names
+
+    known = names("models")
+    if name is not None:
+        matching = [known_name for known_name in known if name.lower() in known_name.lower()]
+        exact = [known_name for known_name in matching if name.lower() in (known_name.lower(), known_name.lower().rsplit("/", 1)[-1])]
+        if exact or not matching:
+            spec = load_model(exact[0] if exact else name)
+            if as_json:
+                derived = {"total_parameters": spec.total_parameters, "active_parameters": spec.active_parameters}
+                _print_json(json.loads(spec.model_dump_json(exclude_defaults=True)) | derived)
+            else:
+                render.console().print(render.model_screen(spec))
+            return
+        known = matching
+    specs = [load_bundled_model(known_name) for known_name in known]
+    if as_json:
+        _print_json([{"name": s.name, "total_parameters": s.total_parameters, "active_parameters": s.active_parameters,
+                      "task": s.task, "architecture": s.architecture} for s in specs])  # fmt: skip
+    else:
+        render.console().print(render.models_table(specs))
+
+
+@app.command()
+def hardware(
+    name: Annotated[str | None, typer.Argument(help="Show this accelerator in full; a part of a name filters the list.")] = None,
+    vendor: Annotated[str | None, typer.Option(help="Only this vendor.")] = None,
+    systems: Annotated[bool, typer.Option("--systems", help="List nodes and racks instead.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="JSON instead of a table.")] = False,
+) -> None:
+    """List the bundled accelerators (or systems), or show one with the source of every figure."""
+    from infersim.cli import render
+    from infersim.errors import UnknownNameError
+    from infersim.specs.library import load_accelerator, load_system, names
+
+    if systems:
+        found = [load_system(known) for known in names("systems") if name is None or name.lower() in known.lower()]
+        if as_json:
+            _print_json([json.loads(spec.model_dump_json(exclude_none=True)) for spec in found])
+        else:
+            table = render.plain_table("system", "accelerator", "per node", "scale-up", "scale-out", right=(2,))
+            for spec in found:
+                links = [f"{link.name} {render.show(link.bandwidth, 'B/s')}" if link else "-" for link in (spec.scale_up, spec.scale_out)]
+                table.add_row(spec.name, spec.accelerator, str(spec.devices_per_node), *links)
+            render.console().print(table)
+        return
+    if name is not None:
+        try:
+            spec_found = load_accelerator(name)
+        except UnknownNameError:
+            if not any(name.lower() in known.lower() for known in names("accelerators")):
+                raise
+        else:
+            if as_json:
+                _print_json(json.loads(spec_found.model_dump_json(exclude_none=True)))
+            else:
+                render.console().print(render.accelerator_screen(spec_found))
+            return
+    specs = [load_accelerator(known) for known in names("accelerators") if name is None or name.lower() in known.lower()]
+    if vendor is not None:
+        specs = [spec for spec in specs if spec.vendor.lower() == vendor.lower()]
+        if not specs:
+            raise SpecError(f"no accelerator of vendor {vendor!r}", field="--vendor")
+    if as_json:
+        _print_json([json.loads(spec.model_dump_json(exclude_none=True)) for spec in specs])
+    else:
+        render.console().print(render.accelerators_table(specs))
+
+
+def _print_json(value: Any) -> None:
+    typer.echo(json.dumps(value, indent=2, allow_nan=False))
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line and exit with its code; every error is one sentence on standard error."""
+    try:
+        code = app(arguments, standalone_mode=False)
+    except DoesNotFitError as error:
+        code = _complain(str(error), 1)
+    except InferSimError as error:
+        code = _complain(str(error), 2)
+    except KeyboardInterrupt:
+        code = _complain("interrupted", 130)
+    except BrokenPipeError:
+        sys.stderr.close()
+        code = 0
+    except Exception as error:
+        import click
+
+        if isinstance(error, click.ClickException):
+            error.show()
+            code = error.exit_code
+        elif isinstance(error, (click.exceptions.Abort, OSError)):
+            code = _complain(str(error) or "interrupted", 2)
+        else:
+            raise
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _complain(message: str, code: int) -> int:
+    typer.echo(f"error: {message}", err=True)
+    return code

@@ -1,0 +1,101 @@
+"""A smooth correction on top of a physical kernel model: what is left over, as a function of the logarithms of the shape.
+
+The correction is the logarithm of (time / physical time), linear between knots on a fixed grid in log2 coordinates. It is
+bounded, and it fades to zero outside the measured range, where the physical model stands alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import product
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Numbers = Any
+Array = npt.NDArray[np.float64]
+
+FADE = 2.0
+"""Doublings beyond the outermost knot over which the correction fades to zero."""
+
+LIMIT = 1.2
+"""Largest correction, in natural logarithm: a factor of 3.3 up or down."""
+
+
+@dataclass(frozen=True, eq=False)
+class Surface:
+    """``values`` at the crossings of ``knots``; one array of knots (log2, ascending) per name in ``axes``.
+
+    >>> bump = Surface(("m", "n"), (np.array([0.0, 4.0, 8.0]), np.array([8.0, 12.0])), np.array([[0, 0], [0.2, 0.4], [0, 0.0]]))
+    >>> float(bump.at(16.0, 4096.0)), float(bump.at(16.0, 1024.0)), float(bump.at(4.0, 4096.0))
+    (0.4, 0.3, 0.2)
+    >>> float(bump.at(16.0, 8192.0)), float(bump.at(16.0, 16384.0))  # one and two doublings outside
+    (0.2, 0.0)
+    """
+
+    axes: tuple[str, ...]
+    knots: tuple[Array, ...]
+    values: Array
+
+    def at(self, *sizes: Numbers) -> Numbers:
+        """The correction (natural logarithm) at sizes given in the order of ``axes``; they broadcast.
+
+        Axes given as plain numbers are folded away first, so a sweep over one size costs one line of interpolation.
+        """
+        values, factor = self.values, 1.0
+        open_axes: list[tuple[Array, Array]] = []
+        for knots, size in zip(self.knots, sizes, strict=True):
+            axis = len(open_axes)  # what is in front has been kept open
+            if np.ndim(size) == 0:
+                place = float(np.log2(max(float(size), 1e-9)))
+                factor *= _fade(place, knots)
+                left, share = _place(place, knots)
+                low, high = values.take(left, axis), values.take(left + 1, axis)
+                values = low + share * (high - low)
+            else:
+                open_axes.append((np.log2(np.maximum(size, 1e-9)), knots))
+        if not open_axes:
+            return factor * values
+        fades: Any = factor
+        for place, knots in open_axes:
+            fades = fades * _fade(place, knots)
+        if len(open_axes) == 1:
+            return fades * np.interp(open_axes[0][0], open_axes[0][1], values)
+        total: Any = 0.0
+        for index, weight in _corners([_place(place, knots) for place, knots in open_axes]):
+            total = total + weight * values[index]
+        return fades * total
+
+
+def _fade(place: Any, knots: Array) -> Any:
+    """1 inside the knots, falling to 0 over ``FADE`` doublings outside."""
+    if isinstance(place, float):
+        outside = max(knots[0] - place, place - knots[-1], 0.0)
+        return max(0.0, 1.0 - outside / FADE)
+    outside = np.maximum(knots[0] - place, place - knots[-1])
+    return np.clip(1.0 - outside / FADE, 0.0, 1.0)
+
+
+def _place(place: Any, knots: Array) -> tuple[Any, Any]:
+    """Index of the knot to the left and the share of the way to the next one."""
+    left = np.clip(np.searchsorted(knots, place, side="right") - 1, 0, len(knots) - 2)
+    return left, np.clip((place - knots[left]) / (knots[left + 1] - knots[left]), 0.0, 1.0)
+
+
+def _corners(places: list[tuple[Any, Any]]) -> Iterator[tuple[Any, Any]]:
+    """Index and weight of each corner of the cells that hold the points."""
+    for ends in product((0, 1), repeat=len(places)):
+        weight: Any = 1.0
+        for (_, share), end in zip(places, ends, strict=True):
+            weight = weight * (share if end else 1.0 - share)
+        yield tuple(left + end for (left, _), end in zip(places, ends, strict=True)), weight
+
+
+def hat_weights(knots: tuple[Array, ...], sizes: tuple[Array, ...]) -> Iterator[tuple[npt.NDArray[np.intp], Array]]:
+    """For each corner of each point's cell: flat index into the values, and weight. What a fit needs."""
+    places = [_place(np.log2(np.maximum(size, 1e-9)), grid) for grid, size in zip(knots, sizes, strict=True)]
+    shape = tuple(len(grid) for grid in knots)
+    for index, weight in _corners(places):
+        yield np.ravel_multi_index(index, shape), weight

@@ -1,0 +1,463 @@
+"""One deployment, end to end: does it fit, how fast is it, what does it cost, and how sure is that."""
+
+from __future__ import annotations
+
+import functools
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from infersim import units
+from infersim.errors import InferSimError, SpecError, UnsupportedError
+from infersim.machine.machine import Machine, Mode, build_machine
+from infersim.ops.sampling import SAMPLING_PASSES, Sampler
+from infersim.predict.latency import SteadyState, steady_state
+from infersim.predict.memory import MemoryReport, memory_report
+from infersim.predict.step import StepTime, predict_step
+from infersim.specs.deployment import EngineKnobs, Parallelism, check_parallelism
+from infersim.specs.hardware import Accelerator, System
+from infersim.specs.huggingface import load_model
+from infersim.specs.library import default_system, load_accelerator, load_engine, load_system
+from infersim.specs.model import ModelSpec
+from infersim.specs.precision import FORMATS, Precision, matrix_unit, precision
+from infersim.specs.workload import Target, Workload
+
+NORMAL_QUANTILES = {50: 0.6745, 90: 1.6449}
+"""Half-width of a central interval in standard deviations, by percent."""
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A central interval of a predicted figure, ``percent`` likely to hold the measured one."""
+
+    low: float
+    high: float
+    percent: int
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What one deployment does under one workload. Times in seconds, rates per second, money in USD.
+
+    Latency and throughput are None where the deployment does not fit. Figures are for all replicas together unless they say
+    per GPU or per user.
+    """
+
+    model: ModelSpec
+    machine: Machine
+    parallelism: Parallelism
+    precision: Precision
+    knobs: EngineKnobs
+    workload: Workload
+    memory: MemoryReport
+    state: SteadyState | None
+    price_per_hour: float | None
+    """USD per device and hour."""
+    price_source: str
+    target: Target | None
+    remedies: str
+    """What would fit, where this does not."""
+    sampler: Sampler
+
+    @property
+    def fits(self) -> bool:
+        return self.memory.fits
+
+    @property
+    def devices(self) -> int:
+        return self.parallelism.devices
+
+    def _steady(self) -> SteadyState:
+        if self.state is None:
+            raise UnsupportedError(f"{self.describe()} does not fit, so it has no latency; {self.remedies}")
+        return self.state
+
+    @property
+    def ttft(self) -> float:
+        """Time to first token [s]: arrival to first token, queueing included."""
+        return float(self._steady().ttft)
+
+    @property
+    def tpot(self) -> float:
+        """Time per output token after the first [s]."""
+        return float(self._steady().tpot)
+
+    @property
+    def e2e(self) -> float:
+        """End-to-end latency of a request [s]."""
+        return float(self._steady().e2e)
+
+    @property
+    def requests_per_second(self) -> float:
+        return float(self._steady().requests_per_second) * self.parallelism.replicas
+
+    @property
+    def output_tokens_per_second(self) -> float:
+        return self.requests_per_second * (self.workload.output_tokens if self.model.task == "generate" else 0.0)
+
+    @property
+    def total_tokens_per_second(self) -> float:
+        """Prompt and output tokens per second."""
+        return self.requests_per_second * self.workload.input_tokens + self.output_tokens_per_second
+
+    @property
+    def output_tokens_per_second_per_gpu(self) -> float:
+        return self.output_tokens_per_second / self.devices
+
+    @property
+    def tokens_per_second_per_user(self) -> float:
+        """1 / TPOT: the speed one user sees while tokens stream."""
+        return 1.0 / self.tpot if self.tpot > 0 else math.inf
+
+    @functools.cached_property
+    def decode_step(self) -> StepTime:
+        """The pure decode step at the steady number of running sequences."""
+        return self._step(self._steady().decode_batch)
+
+    @functools.cached_property
+    def prefill_step(self) -> StepTime:
+        """The step that carries one prompt (or chunk of one)."""
+        return self._step(self._steady().prefill_batch)
+
+    def _step(self, batch: Any) -> StepTime:
+        return predict_step(self.model, self.parallelism, self.precision, batch, self.machine,
+                            sampler=self.sampler, eager=self.knobs.enforce_eager)  # fmt: skip
+
+    @property
+    def cost_per_second(self) -> float | None:
+        return None if self.price_per_hour is None else self.price_per_hour * self.devices / 3600
+
+    @property
+    def cost_per_million_tokens(self) -> float | None:
+        """USD per million prompt and output tokens together."""
+        return None if self.cost_per_second is None else 1e6 * self.cost_per_second / self.total_tokens_per_second
+
+    @property
+    def cost_per_million_input_tokens(self) -> float | None:
+        """USD per million prompt tokens; money is split by the share of device time that prefill takes."""
+        if self.cost_per_second is None:
+            return None
+        share = float(self._steady().prefill_share) if self.model.task == "generate" else 1.0
+        return 1e6 * self.cost_per_second * share / (self.requests_per_second * self.workload.input_tokens)
+
+    @property
+    def cost_per_million_output_tokens(self) -> float | None:
+        """USD per million output tokens; money is split by the share of device time that prefill takes."""
+        if self.cost_per_second is None or self.model.task != "generate":
+            return None
+        return 1e6 * self.cost_per_second * (1 - float(self._steady().prefill_share)) / self.output_tokens_per_second
+
+    def interval(self, metric: str, percent: int = 90) -> Interval | None:
+        """The interval of ``ttft``, ``tpot`` or ``e2e``; None in bound mode, which predicts a limit and no measurement.
+
+        Log-normal around the prediction, from the spread of the kernel models in the steps it is made of.
+        """
+        if metric not in ("ttft", "tpot", "e2e"):
+            raise SpecError(f"no interval is kept for {metric!r}; ask for ttft, tpot or e2e")
+        if self.machine.mode == "bound":
+            return None
+        step = self.prefill_step if metric == "ttft" else self.decode_step
+        reach = math.exp(NORMAL_QUANTILES[percent] * float(step.log_spread))
+        value = float(getattr(self, metric))
+        return Interval(value / reach, value * reach, percent)
+
+    @property
+    def missed_targets(self) -> list[str]:
+        """Names of the targets that are missed; empty where none is set."""
+        if self.target is None or self.state is None:
+            return []
+        return self.target.missed(ttft=self.ttft, tpot=self.tpot, e2e=self.e2e)
+
+    @property
+    def sources(self) -> list[str]:
+        """Everything the figures rest on: data sheet, system, kernel calibrations, engine, price, assumptions of the import."""
+        accelerator = self.machine.accelerator
+        found = [f"{accelerator.name}: " + "; ".join(dict.fromkeys(source.ref for source in accelerator.sources))]
+        if self.machine.system:
+            found.append(f"{self.machine.system.name}: " + "; ".join(source.ref for source in self.machine.system.sources))
+        if self.state is not None and self.machine.mode == "calibrated":
+            kernels = [*self.decode_step.sources, *self.prefill_step.sources]
+            found += [f"kernels: {source}" for source in dict.fromkeys(kernels)]
+            found.append(f"engine {self.machine.engine.name} {self.machine.engine.version}: host overheads and memory (assumed where not measured)")
+        if self.price_per_hour is not None:
+            found.append(f"price: {self.price_source}")
+        return found + list(self.model.warnings)
+
+    def describe(self) -> str:
+        """The deployment in a line."""
+        return (f"{self.model.name} {self.precision.name or self.precision.weights} on {self.devices} x "
+                f"{self.machine.accelerator.name} ({self.parallelism}, {self.machine.engine.name})")  # fmt: skip
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain numbers and strings; keys carry units."""
+        memory = self.memory
+        result: dict[str, Any] = {
+            "model": self.model.name,
+            "total_parameters": self.model.total_parameters,
+            "active_parameters": self.model.active_parameters,
+            "accelerator": self.machine.accelerator.name,
+            "system": self.machine.system.name if self.machine.system else None,
+            "devices": self.devices,
+            "parallelism": self.parallelism.model_dump(),
+            "precision": {"weights": self.precision.weights, "activations": self.precision.activations,
+                          "kv_cache": self.precision.kv_cache},
+            "engine": self.machine.engine.name,
+            "mode": self.machine.mode,
+            "workload": self.workload.model_dump(),
+            "fits": self.fits,
+            "memory": {
+                "capacity_bytes": memory.capacity, "weights_bytes": memory.weights, "activations_bytes": memory.activations,
+                "runtime_bytes": memory.runtime, "cuda_graphs_bytes": memory.cuda_graphs, "kv_pool_bytes": memory.kv_pool,
+                "shortfall_bytes": max(memory.shortfall, 0.0), "kv_bytes_per_token": memory.rates.per_token,
+                "kv_tokens": _finite(memory.kv_tokens), "longest_context_tokens": _finite(memory.longest_context()),
+                "max_sequences": _finite(float(memory.max_sequences(self.workload.input_tokens + self.workload.output_tokens))),
+            },
+        }  # fmt: skip
+        if self.state is None:
+            return result | {"remedies": self.remedies}
+        result |= {
+            "ttft_s": self.ttft, "tpot_s": self.tpot, "e2e_s": self.e2e,
+            "requests_per_s": self.requests_per_second,
+            "output_tokens_per_s": self.output_tokens_per_second,
+            "total_tokens_per_s": self.total_tokens_per_second,
+            "output_tokens_per_s_per_gpu": self.output_tokens_per_second_per_gpu,
+            "tokens_per_s_per_user": _finite(self.tokens_per_second_per_user),
+            "running_sequences": float(self.state.running), "waiting_requests": float(self.state.waiting),
+            "prefill_time_share": float(self.state.prefill_share),
+            "price_per_gpu_hour_usd": self.price_per_hour,
+            "cost_per_million_tokens_usd": self.cost_per_million_tokens,
+            "cost_per_million_input_tokens_usd": self.cost_per_million_input_tokens,
+            "cost_per_million_output_tokens_usd": self.cost_per_million_output_tokens,
+            "missed_targets": self.missed_targets,
+        }  # fmt: skip
+        for metric in ("ttft", "tpot", "e2e"):
+            for percent in (50, 90):
+                interval = self.interval(metric, percent)
+                if interval:
+                    result[f"{metric}_interval_{percent}_s"] = [interval.low, interval.high]
+        steps = {"prefill_step": self.prefill_step} | ({"decode_step": self.decode_step} if self.tpot else {})
+        for name, step in steps.items():
+            result[name] = step_dict(step)
+        return result | {"sources": self.sources}
+
+    def __str__(self) -> str:
+        if self.state is None:
+            return f"{self.describe()}: does not fit, short by {units.show(self.memory.shortfall, 'B', binary=True)} per device; {self.remedies}"
+        cost = self.cost_per_million_output_tokens
+        lines = [
+            self.describe(),
+            f"TTFT {units.show(self.ttft, 's')}   TPOT {units.show(self.tpot, 's')}   E2E {units.show(self.e2e, 's')}",
+            f"{self.output_tokens_per_second_per_gpu:,.0f} output tokens/s per GPU   {self.requests_per_second:,.2f} requests/s",
+        ]
+        return "\n".join(lines + ([f"{cost:,.2f} USD per million output tokens"] if cost is not None else []))
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def step_dict(step: StepTime) -> dict[str, Any]:
+    """A step with its breakdown as plain numbers."""
+    return {
+        "seconds": float(step.seconds), "mfu": float(step.mfu), "mbu": float(step.mbu),
+        "ops": [
+            {"name": part.name, "count": part.count, "seconds": float(part.seconds), "flop": float(part.flops),
+             "bytes": float(part.bytes), "link_bytes": float(part.link_bytes), "intensity_flop_per_byte": float(part.intensity),
+             "bound": part.bound, "source": part.source}
+            for part in step.parts()
+        ],
+    }  # fmt: skip
+
+
+@functools.lru_cache(maxsize=1024)
+def _machine(gpu: str | Accelerator, system: str | System | None, engine: str, mode: Mode, devices: int) -> Machine:
+    accelerator = load_accelerator(gpu) if isinstance(gpu, str) else gpu
+    if system is None:
+        placed = default_system(accelerator.name)
+    else:
+        placed = load_system(system) if isinstance(system, str) else system
+    return build_machine(accelerator, placed, load_engine(engine), mode, devices)
+
+
+@functools.lru_cache(maxsize=1024)
+def _checked(model: ModelSpec, parallelism: Parallelism, precision: Precision, machine: Machine) -> None:
+    """Refuse what the model or the device cannot do, once per deployment."""
+    check_parallelism(model, parallelism)
+    for role in ("attention", "mlp", "experts", "lm_head"):
+        matrix_unit(*precision.of(role), machine.accelerator)
+    if parallelism.devices_per_replica > 1:
+        machine.fabric.path(parallelism.devices_per_replica)
+
+
+def resolve_precision(model: ModelSpec, name: str | Precision | None, kv_cache: str | None, accelerator: Accelerator) -> Precision:
+    """The formats to run in: the user's, else the checkpoint's; 16-bit types fall back to what the device has."""
+    chosen = model.precision if name is None else precision(name)
+    if name is None and chosen.compute == "bf16" and not {"bf16"} & set(accelerator.peak_flops):
+        swap = {field: "fp16" for field in ("compute", "weights", "activations", "kv_cache") if getattr(chosen, field) == "bf16"}
+        chosen = chosen.model_copy(update=swap | {"name": chosen.name.replace("bf16", "fp16")})
+    if kv_cache is not None:
+        from infersim.specs.precision import number_format
+
+        label = f"{chosen.name or chosen.weights}, {kv_cache} KV cache"
+        chosen = chosen.model_copy(update={"kv_cache": number_format(kv_cache).name, "name": label})
+    return chosen
+
+
+def estimate(
+    model: str | ModelSpec,
+    gpu: str | Accelerator,
+    *,
+    tensor_parallel: int = 1,
+    pipeline_parallel: int = 1,
+    attention_data_parallel: int = 1,
+    expert_parallel: int = 1,
+    context_parallel: int = 1,
+    replicas: int = 1,
+    precision: str | Precision | None = None,
+    kv_cache: str | None = None,
+    engine: str = "vllm",
+    system: str | System | None = None,
+    mode: Mode = "calibrated",
+    input_tokens: float = 1024,
+    output_tokens: float = 256,
+    concurrency: float = 1,
+    prefix_hit: float = 0.0,
+    price_per_hour: float | None = None,
+    target: str | Target | None = None,
+    sampler: Sampler = "greedy",
+    knobs: EngineKnobs | None = None,
+) -> Estimate:
+    """Predict one deployment under a steady closed loop of ``concurrency`` users.
+
+    ``model`` is a bundled name, a Hugging Face id in the local cache, a folder or a ``config.json``; ``gpu`` a bundled name
+    or a YAML file. ``precision`` defaults to the checkpoint's own formats; ``price_per_hour`` [USD per device] to the cheapest
+    on-demand price on file. A deployment that does not fit comes back with ``fits`` false and says what would.
+
+    Raises SpecError for bad input, UnsupportedError for what the device cannot do.
+
+    >>> e = estimate("meta-llama/Llama-3.1-8B", "H100-SXM", input_tokens=2048, output_tokens=256, mode="bound")
+    >>> e.fits, round(e.tpot * 1e3, 2)
+    (True, 4.57)
+    """
+    spec = load_model(model) if isinstance(model, str) else model
+    parallelism = _parallelism(tensor_parallel, pipeline_parallel, attention_data_parallel, expert_parallel, context_parallel, replicas)
+    workload = _validated(Workload, input_tokens=input_tokens, output_tokens=output_tokens, concurrency=concurrency, prefix_hit=prefix_hit)
+    if mode not in ("bound", "calibrated"):
+        raise SpecError(f"mode is 'bound' or 'calibrated', got {mode!r}", field="mode")
+    if sampler not in SAMPLING_PASSES:
+        raise SpecError(f"sampler is one of {', '.join(SAMPLING_PASSES)}, got {sampler!r}", field="sampler")
+    machine = _machine(gpu, system, engine, mode, parallelism.devices_per_replica)
+    formats = resolve_precision(spec, precision, kv_cache, machine.accelerator)
+    _checked(spec, parallelism, formats, machine)
+    knobs = knobs or EngineKnobs()
+    _fits_model_length(spec, workload, knobs)
+    longest = workload.input_tokens + (workload.output_tokens if spec.task == "generate" else 0)
+    memory = memory_report(spec, parallelism, formats, machine, knobs, longest_wanted=longest)
+    state = None
+    if memory.fits:
+        state = steady_state(
+            spec, parallelism, formats, machine, memory, knobs, input_tokens=workload.input_tokens,
+            output_tokens=workload.output_tokens, users=workload.concurrency / replicas,
+            cached_tokens=workload.cached_tokens, sampler=sampler,
+        )  # fmt: skip
+    price, price_source = _price(machine.accelerator, price_per_hour)
+    goal = _validated(Target, target) if isinstance(target, str) else target
+    remedies = "" if memory.fits else suggest_remedies(spec, parallelism, formats, machine, knobs, longest)
+    return Estimate(spec, machine, parallelism, formats, knobs, workload, memory, state, price, price_source, goal, remedies, sampler)
+
+
+@functools.lru_cache(maxsize=1024)
+def _parallelism(tensor: int, pipeline: int, attention_data: int, expert: int, context: int, replicas: int) -> Parallelism:
+    return _validated(Parallelism, tensor=tensor, pipeline=pipeline, attention_data=attention_data, expert=expert,
+                      context=context, replicas=replicas)  # fmt: skip
+
+
+def _validated(kind: Any, *positional: Any, **fields: Any) -> Any:
+    """A spec from a user's arguments; what pydantic finds wrong is said as a SpecError."""
+    from infersim.specs.library import validate
+
+    return validate(kind, positional[0] if positional else fields)
+
+
+def _fits_model_length(model: ModelSpec, workload: Workload, knobs: EngineKnobs) -> None:
+    longest = min(model.max_position_embeddings or math.inf, knobs.max_model_len or math.inf)
+    wanted = workload.input_tokens + (workload.output_tokens if model.task == "generate" else 0)
+    if wanted > longest:
+        raise SpecError(f"input {workload.input_tokens:g} + output {workload.output_tokens:g} tokens is more than the {longest:,.0f} "
+                        f"that {model.name} takes", field="input_tokens")  # fmt: skip
+
+
+def _price(accelerator: Accelerator, given: float | None) -> tuple[float | None, str]:
+    if given is not None:
+        if not (isinstance(given, (int, float)) and math.isfinite(given) and given >= 0):
+            raise SpecError(f"must be zero or more USD per device and hour, got {given!r}", field="price_per_hour")
+        return float(given), "given by the user"
+    found = accelerator.price_per_hour
+    if found is None:
+        return None, ""
+    return found.per_hour, f"{found.provider}, on demand{', ' + found.date if found.date else ''} ({found.source})"
+
+
+def suggest_remedies(
+    model: ModelSpec, parallelism: Parallelism, formats: Precision, machine: Machine, knobs: EngineKnobs, longest: float
+) -> str:
+    """The nearest changes that make a deployment fit: more tensor parallelism, or fewer bits the device can multiply."""
+    found = []
+    for tensor in (2, 4, 8, 16, 32, 64):
+        if tensor > parallelism.tensor and _would_fit(model, _with_tensor(parallelism, tensor), formats, machine, knobs, longest):
+            found.append(f"TP {tensor}")
+            break
+    for name in ("fp8", "int8", "nvfp4", "w4a16"):
+        scheme = precision(name)
+        smaller = scheme.weights != formats.weights and FORMATS[scheme.weights].bits < FORMATS[formats.weights].bits
+        if smaller and _would_fit(model, parallelism, scheme, machine, knobs, longest):
+            found.append(name)
+            break
+    return "fits with " + " or ".join(found) if found else "no tensor parallelism up to 64 and no format down to 4 bits alone makes it fit"
+
+
+def _with_tensor(parallelism: Parallelism, tensor: int) -> Parallelism:
+    expert = parallelism.expert if (tensor * parallelism.attention_data) % parallelism.expert == 0 else 1
+    return parallelism.model_copy(update={"tensor": tensor, "expert": expert})
+
+
+def _would_fit(
+    model: ModelSpec, parallelism: Parallelism, formats: Precision, machine: Machine, knobs: EngineKnobs, longest: float
+) -> bool:
+    try:
+        _checked(model, parallelism, formats, machine)
+    except InferSimError:
+        return False
+    return memory_report(model, parallelism, formats, machine, knobs, longest_wanted=longest).fits
+
+
+def sweep_steps(
+    model: str | ModelSpec, gpu: str | Accelerator, batch: Any, *, tensor_parallel: int = 1, precision: str | Precision | None = None,
+    engine: str = "vllm", mode: Mode = "calibrated", block: int = 4096, **parallel: int,
+) -> np.ndarray[Any, np.dtype[np.float64]]:  # fmt: skip
+    """Step times [s] of one deployment over long arrays of batches, priced ``block`` points at a time to stay in cache.
+
+    >>> import numpy as np
+    >>> from infersim import decode
+    >>> times = sweep_steps("meta-llama/Llama-3.1-8B", "H100-SXM", decode(np.arange(1.0, 65.0), 2048.0), mode="bound")
+    >>> times.shape, bool((np.diff(times) >= 0).all())
+    ((64,), True)
+    """
+    from infersim.ops.transformer import Group
+
+    spec = load_model(model) if isinstance(model, str) else model
+    parallelism = _validated(Parallelism, tensor=tensor_parallel, **parallel)
+    machine = _machine(gpu, None, engine, mode, parallelism.devices_per_replica)
+    formats = resolve_precision(spec, precision, None, machine.accelerator)
+    _checked(spec, parallelism, formats, machine)
+    fields = ("count", "new", "cached", "sampled", "encode", "source")
+    shape = np.broadcast_shapes(*[np.shape(getattr(group, field)) for group in batch for field in fields])
+    flat = [[np.broadcast_to(getattr(group, f), shape).ravel() if np.ndim(getattr(group, f)) else getattr(group, f) for f in fields] for group in batch]
+    size = int(np.prod(shape)) if shape else 1
+    times = np.empty(size)
+    for start in range(0, size, block):
+        part = tuple(Group(*[v[start : start + block] if np.ndim(v) else v for v in group]) for group in flat)
+        times[start : start + block] = predict_step(spec, parallelism, formats, part, machine).seconds
+    return times.reshape(shape)

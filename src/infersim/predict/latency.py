@@ -1,0 +1,170 @@
+"""Steady load in closed form: TTFT, TPOT and throughput of a closed loop, from the times of two steps.
+
+C users each send the next request when the last has ended. A replica then runs b decoding sequences, and for every
+(O - 1) tokens that a sequence decodes one prompt of I tokens must be prefilled beside it:
+
+    TPOT = D(b) + f (M(b) - D(b))       f = b n / (O - 1) prefill steps per decode step, at most 1
+    TTFT = wait for the running step + queue of prompts ahead + n M + host
+    C = X E2E                           Little's law, which fixes b and the throughput X
+
+D is a pure decode step; M one that also carries a prefill chunk; n chunks make a prompt. Where f would exceed 1 the
+prefill is the bottleneck: every step carries a chunk, and what does not fit waits. Everything broadcasts: lengths and
+concurrency may be arrays, and one call then answers for all of them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from infersim.machine.machine import Machine
+from infersim.ops.base import Numbers
+from infersim.ops.sampling import Sampler
+from infersim.ops.transformer import Batch, Group
+from infersim.predict.memory import MemoryReport
+from infersim.predict.step import predict_step
+from infersim.specs.deployment import EngineKnobs, Parallelism
+from infersim.specs.model import ModelSpec
+from infersim.specs.precision import Precision
+
+LOAD_NODES = (1.0, 0.85, 0.6, 0.3)
+"""Shares of the slots at which steps are priced; between them time is interpolated."""
+ROUNDS, DAMPING = 5, 0.7
+"""Fixed-point rounds for the number of decoding sequences; five leave less than 0.1% of it open."""
+
+
+@dataclass(frozen=True)
+class SteadyState:
+    """What one replica does under a steady closed loop. Times in seconds, rates per second."""
+
+    ttft: Numbers
+    """Arrival to first token, queueing for a slot and for prompts ahead included."""
+    tpot: Numbers
+    e2e: Numbers
+    requests_per_second: Numbers
+    running: Numbers
+    """Sequences decoding at once."""
+    waiting: Numbers
+    """Requests without a slot."""
+    prefill_share: Numbers
+    """Share of device time that prefill takes."""
+    prefill_batch: Batch
+    """The step that carries a prompt (or chunk) alone."""
+    decode_batch: Batch
+    """The pure decode step at the steady number of sequences of one micro-batch."""
+
+
+def encoder_tokens(model: ModelSpec, tokens: Numbers) -> Numbers:
+    """Tokens that an encoder-decoder model's encoder reads for a prompt; none for other models."""
+    return tokens if any(tower.kind == "encoder" for tower in model.towers.values()) else 0.0
+
+
+def _between(nodes: Any, values: Any, at: Any) -> Any:
+    """Linear interpolation along the first axis, nodes falling; flat beyond the ends."""
+    if nodes.ndim == 1:
+        return float(np.interp(at, nodes[::-1], values[::-1]))
+    result = values[-1]
+    for low in range(len(nodes) - 2, -1, -1):
+        high_node, low_node = nodes[low], nodes[low + 1]
+        weight = np.clip((at - low_node) / np.maximum(high_node - low_node, 1e-12), 0.0, 1.0)
+        result = np.where(at > low_node, values[low + 1] + weight * (values[low] - values[low + 1]), result)
+    return result
+
+
+def steady_state(
+    model: ModelSpec,
+    parallelism: Parallelism,
+    precision: Precision,
+    machine: Machine,
+    memory: MemoryReport,
+    knobs: EngineKnobs,
+    *,
+    input_tokens: Numbers,
+    output_tokens: Numbers,
+    users: Numbers,
+    cached_tokens: Numbers = 0.0,
+    sampler: Sampler = "greedy",
+) -> SteadyState:
+    """The closed form for one replica with ``users`` in a closed loop.
+
+    ``input_tokens`` I of which ``cached_tokens`` need no prefill, ``output_tokens`` O; embedding and reranking models have no
+    decode steps and E2E is TTFT. Sequences decode at a mean context of I + O/2. With p pipeline stages the sequences form
+    p micro-batches, each stage working on one of them.
+    """
+    engine, stages = machine.engine, parallelism.pipeline
+    prompt, cached, output, users = (np.asarray(x, dtype=float) for x in (input_tokens, cached_tokens, output_tokens, users))
+    source = encoder_tokens(model, prompt)
+    if np.any(source):
+        cached, prompt = np.zeros_like(prompt), np.ones_like(prompt)
+    fresh = prompt - cached
+    generates = model.task == "generate"
+    steps = np.maximum(output - 1, 0.0) if generates else np.zeros_like(output)
+    context = prompt + output / 2
+
+    slots = float(knobs.max_num_seqs or machine.max_num_seqs)
+    capacity = np.maximum(1.0, np.minimum(slots, memory.max_sequences(context if generates else prompt)))
+    limit = np.minimum(users, capacity)
+
+    budget = float(knobs.max_num_batched_tokens or machine.max_num_batched_tokens)
+    chunked = engine.enable_chunked_prefill if knobs.enable_chunked_prefill is None else knobs.enable_chunked_prefill
+    room = np.maximum(budget - limit / stages, budget / 8)
+    chunk = np.minimum(fresh, room) if chunked else fresh
+    chunks = fresh / chunk
+    mean_cached = cached + (fresh - chunk) / 2
+
+    # rows: for every load node a decode step alone and one with a chunk beside it; last the chunk alone
+    shape = np.broadcast_shapes(limit.shape, chunk.shape, context.shape)
+    nodes = np.stack([np.broadcast_to(limit * share, shape) for share in LOAD_NODES])
+    decoding = np.maximum(nodes / stages, np.minimum(nodes, 1.0)) * (steps > 0)
+    beside = decoding if engine.mixed_batches else np.zeros_like(decoding)
+    none, one = np.zeros((1, *shape)), np.ones((1, *shape))
+    prompts = np.concatenate([np.zeros_like(decoding), np.ones_like(decoding), one])
+    decodes = np.concatenate([np.maximum(decoding, 1e-9), beside, none])
+    batch = (
+        Group(prompts, chunk, mean_cached, encode=source / chunks, source=source),
+        Group(decodes, 1.0, context, source=source),
+    )
+    seconds = np.asarray(
+        predict_step(model, parallelism, precision, batch, machine, sampler=sampler, eager=knobs.enforce_eager).seconds
+    )
+    count = len(LOAD_NODES)
+    alone_at, mixed_at, lone = seconds[:count], seconds[count : 2 * count], seconds[-1]
+    if not engine.mixed_batches:
+        mixed_at = alone_at + mixed_at
+
+    if not shape:  # plain floats are ten times as fast as arrays of no dimension
+        limit, chunks, steps, users, lone = float(limit), float(chunks), float(steps), float(users), float(lone)
+    minimum, maximum = (np.minimum, np.maximum) if shape else (min, max)
+    running = limit
+    others = (limit - 1) / limit  # nobody's decoding waits for his own prompt
+    for _ in range(ROUNDS):
+        alone, carried = _between(nodes, alone_at, running), _between(nodes, mixed_at, running)
+        extra = maximum(carried - alone, 0.0)
+        wanted = running * others * chunks / maximum(steps, 1.0) / stages
+        tpot = alone + minimum(wanted, 1.0) * extra
+        busy = minimum(minimum(wanted, 1.0) * extra / tpot, 0.95)
+        shared = minimum(maximum(running - 1, 0.0), 1.0)
+        service = chunks * (lone + shared * (carried - lone))
+        queue = minimum(0.5 * busy / (1 - busy) * chunks * extra, 0.5 * limit * service)
+        ttft = 0.5 * tpot * minimum(users - 1, 1.0) + queue + service
+        blocked = maximum(limit * chunks * carried / stages - steps * tpot, ttft)
+        ttft = ttft + (wanted > 1) * (blocked - ttft)
+        settled = minimum(limit, maximum(limit * steps * tpot / (ttft + steps * tpot), 1e-6))
+        running = running + DAMPING * (settled - running)
+    if not generates:
+        tpot, ttft, extra = 0.0 * lone, limit * chunks * lone, lone
+    elif np.any(steps == 0):
+        tpot, ttft = np.where(steps > 0, tpot, 0.0), np.where(steps > 0, ttft, limit * chunks * lone)
+    per_request = engine.host.request + engine.host.token * prompt if machine.mode == "calibrated" else 0.0
+    rate = limit / (ttft + steps * tpot + per_request)
+    waiting = maximum(users - limit, 0.0)
+    ttft = ttft + per_request + waiting / rate
+    micro_batch = maximum(running / stages, minimum(running, 1.0))
+    return SteadyState(
+        ttft=ttft, tpot=tpot, e2e=ttft + steps * tpot, requests_per_second=rate, running=running, waiting=waiting,
+        prefill_share=minimum(1.0, rate * chunks * extra / stages),
+        prefill_batch=(Group(1.0, chunk[()], mean_cached[()], encode=source, source=source),),
+        decode_batch=(Group(micro_batch, 1.0, context[()], source=source),),
+    )  # fmt: skip
