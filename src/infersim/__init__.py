@@ -16,9 +16,9 @@ from infersim._version import __version__
 
 if TYPE_CHECKING:
     from infersim.errors import DoesNotFitError, InferSimError, SpecError, UnsupportedError
-    from infersim.ops.transformer import Group, decode, prefill, step_ops
+    from infersim.ops.transformer import Group, decode, prefill
     from infersim.predict.estimate import Estimate, estimate, sweep_steps
-    from infersim.predict.memory import MemoryReport, memory_report
+    from infersim.predict.memory import memory_report
     from infersim.predict.step import predict_step
     from infersim.specs.deployment import EngineKnobs, Parallelism
     from infersim.specs.huggingface import load_model
@@ -28,10 +28,10 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "DoesNotFitError": "errors", "InferSimError": "errors", "SpecError": "errors", "UnsupportedError": "errors",
-    "Group": "ops.transformer", "decode": "ops.transformer", "prefill": "ops.transformer", "step_ops": "ops.transformer",
+    "Group": "ops.transformer", "decode": "ops.transformer", "prefill": "ops.transformer",
     "Estimate": "predict.estimate", "estimate": "predict.estimate", "predict_step": "predict.step",
     "sweep_steps": "predict.estimate",
-    "MemoryReport": "predict.memory", "memory_report": "predict.memory",
+    "memory_report": "predict.memory",
     "EngineKnobs": "specs.deployment", "Parallelism": "specs.deployment",
     "load_model": "specs.huggingface",
     "add_spec_folder": "specs.library", "load_accelerator": "specs.library", "load_system": "specs.library",

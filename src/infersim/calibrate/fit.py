@@ -84,9 +84,9 @@ def fit_parameters(
 ) -> Fit[P]:
     """Parameters that minimise sum soft_l1(log(time / seconds) / scale), within their bounds, from ``start``.
 
-    Parameters named in ``hold`` keep their value. At most ``rows`` rows are used. ``prior`` pulls towards ``start``: it is
-    the number of rows' worth of evidence that a parameter stays, per tenth of its range moved. Those bounds and
-    logarithmic scales are read from the fields' metadata.
+    Parameters named in ``hold`` keep their value. At most ``rows`` rows are used. ``prior`` pulls towards ``start``: it
+    is the number of rows' worth of evidence that a parameter stays, per tenth of its range moved. Bounds and logarithmic
+    scales are read from the fields' metadata.
     """
     from scipy.optimize import least_squares
 
@@ -101,7 +101,7 @@ def fit_parameters(
         meta = scales[name]
         if meta["log"]:
             return float(np.log(value / meta["low"]) / np.log(meta["high"] / meta["low"]))
-        return (value - meta["low"]) / (meta["high"] - meta["low"])
+        return float((value - meta["low"]) / (meta["high"] - meta["low"]))
 
     def outward(name: str, place: float) -> float:
         meta = scales[name]
@@ -116,14 +116,14 @@ def fit_parameters(
         return replace(start, **{f.name: outward(f.name, p) for f, p in zip(free, places, strict=True)})  # type: ignore[type-var]
 
     def residuals(places: Array) -> Array:
-        off = weight * (np.log(time(part, build(places))) - target)
+        off: Array = weight * (np.log(time(part, build(places))) - target)
         if not prior:
             return off
         return np.concatenate([off, np.sqrt(prior) * scale * 10 * (places - begin)])
 
     found = least_squares(
-        residuals, begin, bounds=(0.0, 1.0), loss="soft_l1", f_scale=scale, max_nfev=evaluations, diff_step=1e-4, xtol=1e-5,
-        ftol=1e-6,
+        residuals, begin, bounds=(0.0, 1.0), loss="soft_l1", f_scale=scale, max_nfev=evaluations, diff_step=1e-4,
+        xtol=1e-5, ftol=1e-6,
     )  # fmt: skip
     best = build(found.x)
     rounded = {f.name: float(f"{getattr(best, f.name):.{DIGITS}g}") for f in free}

@@ -20,7 +20,8 @@ def knots_for(size: Array, count: int, *, low: float | None = None, high: float 
     """
     start = np.log2(size.min()) if low is None else np.log2(low)
     stop = np.log2(size.max()) if high is None else np.log2(high)
-    return np.round(np.linspace(start, max(stop, start + 1.0), count), 3)
+    grid: Array = np.round(np.linspace(start, max(stop, start + 1.0), count), 3)
+    return grid
 
 
 def fit_surface(
@@ -38,17 +39,18 @@ def fit_surface(
     """The surface that best explains ``log_error`` = log(measured / physical) at ``sizes``.
 
     Minimises sum sqrt(scale^2 + (error - surface)^2) + ridge |values|^2 + smooth |second differences|^2 by re-weighted
-    least squares; errors beyond a few ``scale`` count by their size, not their square. Numbers come out rounded to 1e-4.
+    least squares; errors beyond a few ``scale`` count by their size, not their square. Values are rounded to 1e-4.
     """
     shape = tuple(len(grid) for grid in knots)
     total = int(np.prod(shape))
     corners = list(hat_weights(tuple(knots), tuple(sizes)))
     penalty = ridge * np.eye(total) + smooth * _roughness(tuple(shape))
-    values = np.zeros(total)
+    values: Array = np.zeros(total)
     for _ in range(passes):
-        left = log_error - sum(weight * values[index] for index, weight in corners)
-        importance = scale / np.sqrt(scale * scale + left * left)
-        normal, right = penalty.copy(), np.zeros(total)
+        left: Array = log_error - sum(weight * values[index] for index, weight in corners)
+        importance: Array = scale / np.sqrt(scale * scale + left * left)
+        normal: Array = penalty.copy()
+        right: Array = np.zeros(total)
         for first, (index, weight) in enumerate(corners):
             right += np.bincount(index, importance * weight * log_error, total)
             for other_index, other_weight in corners[first:]:
@@ -56,7 +58,8 @@ def fit_surface(
                 block = both.reshape(total, total)
                 normal += block if other_index is index else block + block.T
         values = np.linalg.solve(normal, right)
-    return Surface(tuple(axes), tuple(knots), np.round(np.clip(values, -limit, limit), 4).reshape(shape))
+    rounded: Array = np.round(np.clip(values, -limit, limit), 4).reshape(shape)
+    return Surface(tuple(axes), tuple(knots), rounded)
 
 
 def _roughness(shape: tuple[int, ...]) -> Array:

@@ -41,8 +41,12 @@ def _version(wanted: bool) -> None:
 
 @app.callback()
 def _root(
-    specs: Annotated[Path | None, typer.Option(help="Folder with your own specs (accelerators/, models/ ...), looked through first.")] = None,
-    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
+    specs: Annotated[
+        Path | None, typer.Option(help="Folder with your own specs (accelerators/, models/ ...), looked through first.")
+    ] = None,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
 ) -> None:
     if specs is not None:
         from infersim.specs.library import add_spec_folder
@@ -55,34 +59,81 @@ DEPLOYMENT, WORKLOAD, OUTPUT = "Deployment", "Workload", "Output"
 
 @app.command()
 def estimate(
-    model: Annotated[str, typer.Argument(help="Bundled name, Hugging Face id in the local cache, folder, or config.json.")],
-    gpu: Annotated[list[str], typer.Option("--gpu", "-g", help="Accelerator; repeat or separate by commas to compare.")],
+    model: Annotated[
+        str, typer.Argument(help="Bundled name, Hugging Face id in the local cache, folder, or config.json.")
+    ],
+    gpu: Annotated[
+        list[str], typer.Option("--gpu", "-g", help="Accelerator; repeat or separate by commas to compare.")
+    ],
     tp: Annotated[int, typer.Option("--tp", help="Tensor parallel degree.", rich_help_panel=DEPLOYMENT)] = 1,
     pp: Annotated[int, typer.Option("--pp", help="Pipeline stages.", rich_help_panel=DEPLOYMENT)] = 1,
-    adp: Annotated[int, typer.Option("--attention-dp", help="Attention data parallel degree.", rich_help_panel=DEPLOYMENT)] = 1,
+    adp: Annotated[
+        int, typer.Option("--attention-dp", help="Attention data parallel degree.", rich_help_panel=DEPLOYMENT)
+    ] = 1,
     ep: Annotated[int, typer.Option("--ep", help="Expert parallel degree.", rich_help_panel=DEPLOYMENT)] = 1,
     cp: Annotated[int, typer.Option("--cp", help="Context parallel degree.", rich_help_panel=DEPLOYMENT)] = 1,
-    replicas: Annotated[int, typer.Option("--replicas", "--dp", help="Independent copies.", rich_help_panel=DEPLOYMENT)] = 1,
-    precision: Annotated[str | None, typer.Option(help="bf16, fp8, fp8_block, int8, w4a16, nvfp4 ... Default: the checkpoint's.", rich_help_panel=DEPLOYMENT)] = None,
-    kv_cache: Annotated[str | None, typer.Option(help="Format of the KV cache: bf16, fp8, int8 ...", rich_help_panel=DEPLOYMENT)] = None,
+    replicas: Annotated[
+        int, typer.Option("--replicas", "--dp", help="Independent copies.", rich_help_panel=DEPLOYMENT)
+    ] = 1,
+    precision: Annotated[
+        str | None,
+        typer.Option(
+            help="bf16, fp8, fp8_block, int8, w4a16, nvfp4 ... Default: the checkpoint's.", rich_help_panel=DEPLOYMENT
+        ),
+    ] = None,
+    kv_cache: Annotated[
+        str | None, typer.Option(help="Format of the KV cache: bf16, fp8, int8 ...", rich_help_panel=DEPLOYMENT)
+    ] = None,
     engine: Annotated[str, typer.Option(help="vllm, sglang, trtllm.", rich_help_panel=DEPLOYMENT)] = "vllm",
-    system: Annotated[str | None, typer.Option(help="Node or rack the GPUs sit in. Default: the usual one.", rich_help_panel=DEPLOYMENT)] = None,
-    max_num_seqs: Annotated[int | None, typer.Option(help="Sequences per replica at most.", rich_help_panel=DEPLOYMENT)] = None,
-    max_num_batched_tokens: Annotated[int | None, typer.Option(help="Tokens per step at most.", rich_help_panel=DEPLOYMENT)] = None,
-    gpu_memory_utilization: Annotated[float | None, typer.Option(help="Share of memory the engine may take.", rich_help_panel=DEPLOYMENT)] = None,
-    max_model_len: Annotated[int | None, typer.Option(help="Longest sequence served.", rich_help_panel=DEPLOYMENT)] = None,
-    enforce_eager: Annotated[bool, typer.Option("--enforce-eager", help="No CUDA graphs.", rich_help_panel=DEPLOYMENT)] = False,
-    input_tokens: Annotated[float, typer.Option("--input", "-i", help="Mean prompt length.", rich_help_panel=WORKLOAD)] = 1024,
-    output_tokens: Annotated[float, typer.Option("--output", "-o", help="Mean output length.", rich_help_panel=WORKLOAD)] = 256,
-    concurrency: Annotated[float, typer.Option("--concurrency", "-c", help="Users in a closed loop.", rich_help_panel=WORKLOAD)] = 1,
-    prefix_hit: Annotated[float, typer.Option(help="Share of the prompt found in the prefix cache.", rich_help_panel=WORKLOAD)] = 0.0,
-    sampler: Annotated[str, typer.Option(help="greedy, temperature, top_k_top_p ...", rich_help_panel=WORKLOAD)] = "greedy",
-    target: Annotated[str | None, typer.Option(help="ttft=800ms,tpot=40ms: exit 1 where missed.", rich_help_panel=WORKLOAD)] = None,
-    price: Annotated[float | None, typer.Option(help="USD per GPU and hour. Default: cheapest on demand on file.", rich_help_panel=WORKLOAD)] = None,
+    system: Annotated[
+        str | None,
+        typer.Option(help="Node or rack the GPUs sit in. Default: the usual one.", rich_help_panel=DEPLOYMENT),
+    ] = None,
+    max_num_seqs: Annotated[
+        int | None, typer.Option(help="Sequences per replica at most.", rich_help_panel=DEPLOYMENT)
+    ] = None,
+    max_num_batched_tokens: Annotated[
+        int | None, typer.Option(help="Tokens per step at most.", rich_help_panel=DEPLOYMENT)
+    ] = None,
+    gpu_memory_utilization: Annotated[
+        float | None, typer.Option(help="Share of memory the engine may take.", rich_help_panel=DEPLOYMENT)
+    ] = None,
+    max_model_len: Annotated[
+        int | None, typer.Option(help="Longest sequence served.", rich_help_panel=DEPLOYMENT)
+    ] = None,
+    enforce_eager: Annotated[
+        bool, typer.Option("--enforce-eager", help="No CUDA graphs.", rich_help_panel=DEPLOYMENT)
+    ] = False,
+    input_tokens: Annotated[
+        float, typer.Option("--input", "-i", help="Mean prompt length.", rich_help_panel=WORKLOAD)
+    ] = 1024,
+    output_tokens: Annotated[
+        float, typer.Option("--output", "-o", help="Mean output length.", rich_help_panel=WORKLOAD)
+    ] = 256,
+    concurrency: Annotated[
+        float, typer.Option("--concurrency", "-c", help="Users in a closed loop.", rich_help_panel=WORKLOAD)
+    ] = 1,
+    prefix_hit: Annotated[
+        float, typer.Option(help="Share of the prompt found in the prefix cache.", rich_help_panel=WORKLOAD)
+    ] = 0.0,
+    sampler: Annotated[
+        str, typer.Option(help="greedy, temperature, top_k_top_p ...", rich_help_panel=WORKLOAD)
+    ] = "greedy",
+    target: Annotated[
+        str | None, typer.Option(help="ttft=800ms,tpot=40ms: exit 1 where missed.", rich_help_panel=WORKLOAD)
+    ] = None,
+    price: Annotated[
+        float | None,
+        typer.Option(help="USD per GPU and hour. Default: cheapest on demand on file.", rich_help_panel=WORKLOAD),
+    ] = None,
     mode: Annotated[Mode, typer.Option(help="calibrated: kernel models; bound: the physical limit.")] = Mode.calibrated,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object (a list for several GPUs).", rich_help_panel=OUTPUT)] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="One JSON object (a list for several GPUs).", rich_help_panel=OUTPUT)
+    ] = False,
     ops: Annotated[int, typer.Option(min=1, help="Ops shown per step.", rich_help_panel=OUTPUT)] = 5,
-    sources: Annotated[bool, typer.Option("--sources", help="List what the figures rest on.", rich_help_panel=OUTPUT)] = False,
+    sources: Annotated[
+        bool, typer.Option("--sources", help="List what the figures rest on.", rich_help_panel=OUTPUT)
+    ] = False,
 ) -> None:
     """Predict one deployment: does it fit, TTFT, TPOT, throughput, cost, and what bounds each part.
 
@@ -91,7 +142,7 @@ def estimate(
         infersim estimate meta-llama/Llama-3.1-70B --gpu H100-SXM --tp 4 --precision fp8 -i 2048 -o 256 -c 32
 
         infersim estimate ./my-model/config.json --gpu H100-SXM,H200-SXM,B200-SXM --json
-    """  # noqa: D301
+    """
     from infersim.predict.estimate import estimate as predict
     from infersim.specs.deployment import EngineKnobs
     from infersim.specs.library import validate
@@ -130,7 +181,9 @@ def estimate(
 
 @app.command()
 def models(
-    name: Annotated[str | None, typer.Argument(help="Show this model in full; a part of a name filters the list.")] = None,
+    name: Annotated[
+        str | None, typer.Argument(help="Show this model in full; a part of a name filters the list.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="JSON instead of a table.")] = False,
 ) -> None:
     """List the bundled models, or show one (bundled, or any config.json) in full."""
@@ -141,7 +194,11 @@ def models(
     known = names("models")
     if name is not None:
         matching = [known_name for known_name in known if name.lower() in known_name.lower()]
-        exact = [known_name for known_name in matching if name.lower() in (known_name.lower(), known_name.lower().rsplit("/", 1)[-1])]
+        exact = [
+            known_name
+            for known_name in matching
+            if name.lower() in (known_name.lower(), known_name.lower().rsplit("/", 1)[-1])
+        ]
         if exact or not matching:
             spec = load_model(exact[0] if exact else name)
             if as_json:
@@ -161,7 +218,9 @@ def models(
 
 @app.command()
 def hardware(
-    name: Annotated[str | None, typer.Argument(help="Show this accelerator in full; a part of a name filters the list.")] = None,
+    name: Annotated[
+        str | None, typer.Argument(help="Show this accelerator in full; a part of a name filters the list.")
+    ] = None,
     vendor: Annotated[str | None, typer.Option(help="Only this vendor.")] = None,
     systems: Annotated[bool, typer.Option("--systems", help="List nodes and racks instead.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="JSON instead of a table.")] = False,
@@ -170,6 +229,7 @@ def hardware(
     from infersim.cli import render
     from infersim.errors import UnknownNameError
     from infersim.specs.library import load_accelerator, load_system, names
+    from infersim.units import show
 
     if systems:
         found = [load_system(known) for known in names("systems") if name is None or name.lower() in known.lower()]
@@ -178,7 +238,10 @@ def hardware(
         else:
             table = render.plain_table("system", "accelerator", "per node", "scale-up", "scale-out", right=(2,))
             for spec in found:
-                links = [f"{link.name} {render.show(link.bandwidth, 'B/s')}" if link else "-" for link in (spec.scale_up, spec.scale_out)]
+                links = [
+                    f"{link.name} {show(link.bandwidth, 'B/s')}" if link else "-"
+                    for link in (spec.scale_up, spec.scale_out)
+                ]
                 table.add_row(spec.name, spec.accelerator, str(spec.devices_per_node), *links)
             render.console().print(table)
         return
@@ -194,7 +257,9 @@ def hardware(
             else:
                 render.console().print(render.accelerator_screen(spec_found))
             return
-    specs = [load_accelerator(known) for known in names("accelerators") if name is None or name.lower() in known.lower()]
+    specs = [
+        load_accelerator(known) for known in names("accelerators") if name is None or name.lower() in known.lower()
+    ]
     if vendor is not None:
         specs = [spec for spec in specs if spec.vendor.lower() == vendor.lower()]
         if not specs:

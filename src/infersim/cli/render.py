@@ -67,7 +67,9 @@ def step_table(title: str, step: StepTime, rows: int) -> Table:
     parts = step.parts()
     for part in parts[:rows]:
         intensity = show_number(float(part.intensity)) if float(part.bytes) > 0 else ""
-        table.add_row(part.name, show(float(part.seconds), "s"), f"{float(part.seconds) / total:.0%}", part.bound, intensity)
+        table.add_row(
+            part.name, show(float(part.seconds), "s"), f"{float(part.seconds) / total:.0%}", part.bound, intensity
+        )
     rest = sum(float(part.seconds) for part in parts[rows:])
     if rest > 0:
         table.add_row(f"{len(parts) - rows} more", show(rest, "s"), f"{rest / total:.0%}", "", "")
@@ -99,7 +101,9 @@ def estimate_screen(answer: Estimate, *, rows: int = 5, sources: bool = False) -
     verdict = Text("fits  " if answer.fits else "does not fit  ", style="bold green" if answer.fits else "bold red")
     parts += [Text(), Text.assemble(verdict, memory_bar(memory)), memory_legend(memory)]
     if not answer.fits:
-        parts.append(Text(f"short by {show(memory.shortfall, 'B', binary=True)} per device; {answer.remedies}", style="bold"))
+        parts.append(
+            Text(f"short by {show(memory.shortfall, 'B', binary=True)} per device; {answer.remedies}", style="bold")
+        )
         return Group(*parts)
     parts.append(Text(_room(answer), style="dim"))
     parts += [Text(), _figures(answer)]
@@ -139,8 +143,8 @@ def _figures(answer: Estimate) -> Table:
     """Latency with intervals, throughput, cost."""
     table = Table(box=None, pad_edge=False, show_header=False)
     for justify in ("left", "right", "left"):
-        table.add_column(justify=justify)  # type: ignore[arg-type]
-    assert answer.state is not None  # noqa: S101 - only called where the deployment fits
+        table.add_column(justify=justify)
+    assert answer.state is not None
     metrics = [("ttft", "TTFT")] + ([("tpot", "TPOT"), ("e2e", "E2E latency")] if answer.tpot > 0 else [])
     for name, label in metrics:
         interval = answer.interval(name)
@@ -153,9 +157,15 @@ def _figures(answer: Estimate) -> Table:
             f"output; {answer.requests_per_second:,.3g} requests/s and {answer.total_tokens_per_second:,.0f} tok/s in all",
         )  # fmt: skip
     else:
-        table.add_row("throughput", f"{answer.requests_per_second:,.3g} req/s", f"{answer.total_tokens_per_second:,.0f} tok/s in all")
+        table.add_row(
+            "throughput",
+            f"{answer.requests_per_second:,.3g} req/s",
+            f"{answer.total_tokens_per_second:,.0f} tok/s in all",
+        )
     running, waiting = float(answer.state.running), float(answer.state.waiting)
-    table.add_row("running", f"{running:,.1f}", "sequences per replica" + (f"; {waiting:,.0f} wait for a slot" if waiting else ""))
+    table.add_row(
+        "running", f"{running:,.1f}", "sequences per replica" + (f"; {waiting:,.0f} wait for a slot" if waiting else "")
+    )
     if answer.price_per_hour is None:
         table.add_row("cost", "-", "no price on file; give one with --price")
         return table
@@ -235,7 +245,9 @@ def model_screen(model: ModelSpec) -> RenderableType:
 
 def accelerators_table(accelerators: Sequence[Accelerator]) -> Table:
     """A line per accelerator."""
-    table = plain_table("accelerator", "family", "memory", "bandwidth", "16-bit", "8-bit", "4-bit", "USD/h", right=(2, 3, 4, 5, 6, 7))
+    table = plain_table(
+        "accelerator", "family", "memory", "bandwidth", "16-bit", "8-bit", "4-bit", "USD/h", right=(2, 3, 4, 5, 6, 7)
+    )
     for accelerator in accelerators:
         peaks = accelerator.peak_flops
         eight, price = peaks.get("fp8") or peaks.get("int8"), accelerator.price_per_hour
@@ -256,12 +268,16 @@ def accelerator_screen(accelerator: Accelerator) -> RenderableType:
     """One accelerator in full, with the source of every figure."""
     table = Table(box=None, pad_edge=False, show_header=False)
     table.add_row("vendor", f"{accelerator.vendor} {accelerator.architecture}")
-    for unit, rate in accelerator.peak_flops.items():
+    for kind, rate in accelerator.peak_flops.items():
         ridge = f"ridge {rate / accelerator.memory.bandwidth:,.0f} FLOP/B"
-        table.add_row(f"{unit} peak", f"{show(rate, 'FLOP/s', digits=4)}, {ridge}")
+        table.add_row(f"{kind} peak", f"{show(rate, 'FLOP/s', digits=4)}, {ridge}")
     memory = accelerator.memory
     table.add_row("memory", f"{show(memory.capacity, 'B')} at {show(memory.bandwidth, 'B/s')}")
-    for label, value, unit in (("L2 cache", accelerator.l2_cache, "B"), ("clock", accelerator.clock, "Hz"), ("TDP", accelerator.tdp, "W")):
+    for label, value, unit in (
+        ("L2 cache", accelerator.l2_cache, "B"),
+        ("clock", accelerator.clock, "Hz"),
+        ("TDP", accelerator.tdp, "W"),
+    ):
         if value is not None:
             table.add_row(label, show(value, unit))
     if accelerator.compute_units:

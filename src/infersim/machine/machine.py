@@ -43,7 +43,11 @@ class Machine:
     @property
     def max_num_seqs(self) -> int:
         """The engine's default for this device."""
-        return self.engine.max_num_seqs if self.accelerator.memory.capacity >= LARGE_DEVICE else min(self.engine.max_num_seqs, 256)
+        return (
+            self.engine.max_num_seqs
+            if self.accelerator.memory.capacity >= LARGE_DEVICE
+            else min(self.engine.max_num_seqs, 256)
+        )
 
     @property
     def max_num_batched_tokens(self) -> int:
@@ -69,5 +73,7 @@ def build_machine(
 ) -> Machine:
     """The machine for ``devices`` devices; raises where the system cannot hold or join them."""
     fabric = placement(accelerator, system, devices)
-    calibration = load_calibration(accelerator.name, accelerator.architecture, engine.name) if mode == "calibrated" else None
+    calibration = (
+        load_calibration(accelerator.name, accelerator.architecture, engine.name) if mode == "calibrated" else None
+    )
     return Machine(accelerator, system, engine, mode, fabric, calibration)

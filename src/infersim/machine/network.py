@@ -43,7 +43,13 @@ class Fabric:
         up = system.scale_up if system and system.scale_up else accelerator.scale_up
         per_node = system.devices_per_node if system else (up.devices if up else 1)
         host = system.host_link if system and system.host_link else accelerator.host_link
-        return cls(system.name if system else accelerator.name, per_node, up or host, system.scale_out if system else None, host)
+        return cls(
+            system.name if system else accelerator.name,
+            per_node,
+            up or host,
+            system.scale_out if system else None,
+            host,
+        )
 
     def path(self, devices: int, stride: int = 1) -> Path:
         """How ``devices`` ranks, ``stride`` apart, spread over nodes. Raises where a link is missing."""
@@ -88,7 +94,11 @@ def least_time(kind: str, payload: Numbers, path: Path) -> Numbers:
     times = [np.zeros_like(np.asarray(payload, dtype=float))[()]]
     factor = 2.0 if kind == "all_reduce" else 1.0
     if path.inner:
-        share = factor * (g - 1) / g if kind not in ("all_to_all", "send_recv") else (1.0 if k == 1 else (g - 1) / (g * k - 1))
+        share = (
+            factor * (g - 1) / g
+            if kind not in ("all_to_all", "send_recv")
+            else (1.0 if k == 1 else (g - 1) / (g * k - 1))
+        )
         times.append(share * payload / path.inner.bandwidth)
     if path.outer:
         share = factor * (k - 1) / (k * g) if kind not in ("all_to_all", "send_recv") else g * (k - 1) / (g * k - 1)

@@ -1,7 +1,7 @@
-"""A smooth correction on top of a physical kernel model: what is left over, as a function of the logarithms of the shape.
+"""A smooth correction on top of a physical kernel model: what is left over, as a function of the shape.
 
-The correction is the logarithm of (time / physical time), linear between knots on a fixed grid in log2 coordinates. It is
-bounded, and it fades to zero outside the measured range, where the physical model stands alone.
+The correction is the logarithm of (time / physical time), linear between knots on a fixed grid in log2 coordinates.
+It is bounded, and it fades to zero outside the measured range, where the physical model stands alone.
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ LIMIT = 1.2
 class Surface:
     """``values`` at the crossings of ``knots``; one array of knots (log2, ascending) per name in ``axes``.
 
-    >>> bump = Surface(("m", "n"), (np.array([0.0, 4.0, 8.0]), np.array([8.0, 12.0])), np.array([[0, 0], [0.2, 0.4], [0, 0.0]]))
+    >>> knots = (np.array([0.0, 4.0, 8.0]), np.array([8.0, 12.0]))
+    >>> bump = Surface(("m", "n"), knots, np.array([[0.0, 0.0], [0.2, 0.4], [0.0, 0.0]]))
     >>> float(bump.at(16.0, 4096.0)), float(bump.at(16.0, 1024.0)), float(bump.at(4.0, 4096.0))
     (0.4, 0.3, 0.2)
     >>> float(bump.at(16.0, 8192.0)), float(bump.at(16.0, 16384.0))  # one and two doublings outside
@@ -44,7 +45,8 @@ class Surface:
 
         Axes given as plain numbers are folded away first, so a sweep over one size costs one line of interpolation.
         """
-        values, factor = self.values, 1.0
+        values: Any = self.values
+        factor = 1.0
         open_axes: list[tuple[Array, Array]] = []
         for knots, size in zip(self.knots, sizes, strict=True):
             axis = len(open_axes)  # what is in front has been kept open

@@ -118,9 +118,7 @@ class Attention(Op):
     @property
     def flops(self) -> Numbers:
         if self.latent is None:
-            per_sequence = attention_flops(
-                self.pairs, heads=self.heads, key_dim=self.key_dim, value_dim=self.value_dim
-            )
+            per_sequence = attention_flops(self.pairs, heads=self.heads, key_dim=self.key_dim, value_dim=self.value_dim)
             return self.sequences * per_sequence
         rank, rope, nope, value = self.latent
         absorbed = attention_flops(self.pairs, heads=self.heads, key_dim=rank + rope, value_dim=rank)

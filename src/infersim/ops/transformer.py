@@ -21,7 +21,15 @@ from infersim.ops.memory import Collective, Elementwise
 from infersim.ops.sampling import Sampler, sampling
 from infersim.specs.deployment import Parallelism
 from infersim.specs.model import (
-    AttentionCore, MixtureOfExperts, Mlp, ModelSpec, Projection, ScanCore, Slice, Stack, Tower,
+    AttentionCore,
+    MixtureOfExperts,
+    Mlp,
+    ModelSpec,
+    Projection,
+    ScanCore,
+    Slice,
+    Stack,
+    Tower,
 )  # fmt: skip
 from infersim.specs.precision import FORMATS, NumberFormat, Precision, Role
 
@@ -104,7 +112,8 @@ def step_ops(
     With pipeline stages these are the ops of all stages one after the other, as one micro-batch meets them.
     """
     groups = tuple(
-        Group(_share(g.count, parallelism.attention_data), g.new, g.cached, g.sampled, g.encode, g.source) for g in batch
+        Group(_share(g.count, parallelism.attention_data), g.new, g.cached, g.sampled, g.encode, g.source)
+        for g in batch
     )
     run = _Pass(model, parallelism, precision, groups)
     ops: list[Op] = []
@@ -218,7 +227,9 @@ def _attention(core: AttentionCore, mixer: Any, run: _Pass, count: float) -> Ite
         prompts = sum(g.count * np.where(np.asarray(g.new) >= context, g.new, 0) for g in run.groups)
         singles = sum(g.count * np.where(np.asarray(g.new) < context, g.new, 0) for g in run.groups)
         stride = run.tensor
-        yield Collective("context all-gather", count, "all_gather", prompts * elements * cache_format.bytes, context, stride)
+        yield Collective(
+            "context all-gather", count, "all_gather", prompts * elements * cache_format.bytes, context, stride
+        )
         outputs = singles * heads * (core.latent[0] if core.latent else core.value_dim) * ACTIVATION_BYTES
         yield Collective("context all-reduce", count, "all_reduce", outputs, context, stride)
 
@@ -253,7 +264,11 @@ def _experts(block: MixtureOfExperts, run: _Pass, count: float) -> Iterator[Op]:
         if projection.role in ("router", "experts"):
             yield from _projection(projection, run, count, tokens)
     yield Elementwise(
-        "routing", count, read=4.0 * tokens * block.num_experts, written=8.0 * tokens * block.experts_per_token, kernels=2
+        "routing",
+        count,
+        read=4.0 * tokens * block.num_experts,
+        written=8.0 * tokens * block.experts_per_token,
+        kernels=2,
     )
     everyone = tokens * groups
     if groups > 1 and parallelism.expert > 1:
@@ -290,5 +305,7 @@ def _head(model: ModelSpec, run: _Pass, sampler: Sampler) -> Iterator[Op]:
     width = float(model.embedding_width or model.hidden_size)
     yield Gemm("lm_head", 1.0, weights, activations, sampled, columns, width)
     if run.tensor > 1:
-        yield Collective("logits all-gather", 1.0, "all_gather", sampled * model.vocab_size * ACTIVATION_BYTES, run.tensor)
+        yield Collective(
+            "logits all-gather", 1.0, "all_gather", sampled * model.vocab_size * ACTIVATION_BYTES, run.tensor
+        )
     yield sampling(sampled, model.vocab_size, sampler=sampler)

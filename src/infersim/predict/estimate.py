@@ -176,11 +176,15 @@ class Estimate:
         accelerator = self.machine.accelerator
         found = [f"{accelerator.name}: " + "; ".join(dict.fromkeys(source.ref for source in accelerator.sources))]
         if self.machine.system:
-            found.append(f"{self.machine.system.name}: " + "; ".join(source.ref for source in self.machine.system.sources))
+            found.append(
+                f"{self.machine.system.name}: " + "; ".join(source.ref for source in self.machine.system.sources)
+            )
         if self.state is not None and self.machine.mode == "calibrated":
             kernels = [*self.decode_step.sources, *self.prefill_step.sources]
             found += [f"kernels: {source}" for source in dict.fromkeys(kernels)]
-            found.append(f"engine {self.machine.engine.name} {self.machine.engine.version}: host overheads and memory (assumed where not measured)")
+            found.append(
+                f"engine {self.machine.engine.name} {self.machine.engine.version}: host overheads and memory (assumed where not measured)"
+            )
         if self.price_per_hour is not None:
             found.append(f"price: {self.price_source}")
         return found + list(self.model.warnings)
@@ -244,7 +248,8 @@ class Estimate:
 
     def __str__(self) -> str:
         if self.state is None:
-            return f"{self.describe()}: does not fit, short by {units.show(self.memory.shortfall, 'B', binary=True)} per device; {self.remedies}"
+            missing = units.show(self.memory.shortfall, "B", binary=True)
+            return f"{self.describe()}: does not fit, short by {missing} per device; {self.remedies}"
         cost = self.cost_per_million_output_tokens
         lines = [
             self.describe(),
@@ -291,11 +296,17 @@ def _checked(model: ModelSpec, parallelism: Parallelism, precision: Precision, m
         machine.fabric.path(parallelism.devices_per_replica)
 
 
-def resolve_precision(model: ModelSpec, name: str | Precision | None, kv_cache: str | None, accelerator: Accelerator) -> Precision:
+def resolve_precision(
+    model: ModelSpec, name: str | Precision | None, kv_cache: str | None, accelerator: Accelerator
+) -> Precision:
     """The formats to run in: the user's, else the checkpoint's; 16-bit types fall back to what the device has."""
     chosen = model.precision if name is None else precision(name)
     if name is None and chosen.compute == "bf16" and not {"bf16"} & set(accelerator.peak_flops):
-        swap = {field: "fp16" for field in ("compute", "weights", "activations", "kv_cache") if getattr(chosen, field) == "bf16"}
+        swap = {
+            field: "fp16"
+            for field in ("compute", "weights", "activations", "kv_cache")
+            if getattr(chosen, field) == "bf16"
+        }
         chosen = chosen.model_copy(update=swap | {"name": chosen.name.replace("bf16", "fp16")})
     if kv_cache is not None:
         from infersim.specs.precision import number_format
@@ -342,8 +353,12 @@ def estimate(
     (True, 4.57)
     """
     spec = load_model(model) if isinstance(model, str) else model
-    parallelism = _parallelism(tensor_parallel, pipeline_parallel, attention_data_parallel, expert_parallel, context_parallel, replicas)
-    workload = _validated(Workload, input_tokens=input_tokens, output_tokens=output_tokens, concurrency=concurrency, prefix_hit=prefix_hit)
+    parallelism = _parallelism(
+        tensor_parallel, pipeline_parallel, attention_data_parallel, expert_parallel, context_parallel, replicas
+    )
+    workload = _validated(
+        Workload, input_tokens=input_tokens, output_tokens=output_tokens, concurrency=concurrency, prefix_hit=prefix_hit
+    )
     if mode not in ("bound", "calibrated"):
         raise SpecError(f"mode is 'bound' or 'calibrated', got {mode!r}", field="mode")
     if sampler not in SAMPLING_PASSES:
@@ -365,13 +380,32 @@ def estimate(
     price, price_source = _price(machine.accelerator, price_per_hour)
     goal = _validated(Target, target) if isinstance(target, str) else target
     remedies = "" if memory.fits else suggest_remedies(spec, parallelism, formats, machine, knobs, longest)
-    return Estimate(spec, machine, parallelism, formats, knobs, workload, memory, state, price, price_source, goal, remedies, sampler)
+    return Estimate(
+        spec,
+        machine,
+        parallelism,
+        formats,
+        knobs,
+        workload,
+        memory,
+        state,
+        price,
+        price_source,
+        goal,
+        remedies,
+        sampler,
+    )
 
 
 @functools.lru_cache(maxsize=1024)
-def _parallelism(tensor: int, pipeline: int, attention_data: int, expert: int, context: int, replicas: int) -> Parallelism:
-    return _validated(Parallelism, tensor=tensor, pipeline=pipeline, attention_data=attention_data, expert=expert,
-                      context=context, replicas=replicas)  # fmt: skip
+def _parallelism(
+    tensor: int, pipeline: int, attention_data: int, expert: int, context: int, replicas: int
+) -> Parallelism:
+    parallelism: Parallelism = _validated(
+        Parallelism, tensor=tensor, pipeline=pipeline, attention_data=attention_data, expert=expert, context=context,
+        replicas=replicas,
+    )  # fmt: skip
+    return parallelism
 
 
 def _validated(kind: Any, *positional: Any, **fields: Any) -> Any:
@@ -406,7 +440,9 @@ def suggest_remedies(
     """The nearest changes that make a deployment fit: more tensor parallelism, or fewer bits the device can multiply."""
     found = []
     for tensor in (2, 4, 8, 16, 32, 64):
-        if tensor > parallelism.tensor and _would_fit(model, _with_tensor(parallelism, tensor), formats, machine, knobs, longest):
+        if tensor > parallelism.tensor and _would_fit(
+            model, _with_tensor(parallelism, tensor), formats, machine, knobs, longest
+        ):
             found.append(f"TP {tensor}")
             break
     for name in ("fp8", "int8", "nvfp4", "w4a16"):
@@ -415,7 +451,11 @@ def suggest_remedies(
         if smaller and _would_fit(model, parallelism, scheme, machine, knobs, longest):
             found.append(name)
             break
-    return "fits with " + " or ".join(found) if found else "no tensor parallelism up to 64 and no format down to 4 bits alone makes it fit"
+    return (
+        "fits with " + " or ".join(found)
+        if found
+        else "no tensor parallelism up to 64 and no format down to 4 bits alone makes it fit"
+    )
 
 
 def _with_tensor(parallelism: Parallelism, tensor: int) -> Parallelism:
@@ -454,7 +494,13 @@ def sweep_steps(
     _checked(spec, parallelism, formats, machine)
     fields = ("count", "new", "cached", "sampled", "encode", "source")
     shape = np.broadcast_shapes(*[np.shape(getattr(group, field)) for group in batch for field in fields])
-    flat = [[np.broadcast_to(getattr(group, f), shape).ravel() if np.ndim(getattr(group, f)) else getattr(group, f) for f in fields] for group in batch]
+    flat = [
+        [
+            np.broadcast_to(getattr(group, f), shape).ravel() if np.ndim(getattr(group, f)) else getattr(group, f)
+            for f in fields
+        ]
+        for group in batch
+    ]
     size = int(np.prod(shape)) if shape else 1
     times = np.empty(size)
     for start in range(0, size, block):

@@ -94,7 +94,9 @@ def steady_state(
     p micro-batches, each stage working on one of them.
     """
     engine, stages = machine.engine, parallelism.pipeline
-    prompt, cached, output, users = (np.asarray(x, dtype=float) for x in (input_tokens, cached_tokens, output_tokens, users))
+    prompt, cached, output, users = (
+        np.asarray(x, dtype=float) for x in (input_tokens, cached_tokens, output_tokens, users)
+    )
     source = encoder_tokens(model, prompt)
     if np.any(source):
         cached, prompt = np.zeros_like(prompt), np.ones_like(prompt)

@@ -40,7 +40,8 @@ def weight_bytes(model: ModelSpec, parallelism: Parallelism, precision: Precisio
     embedding = precision.of("embedding")[0].bytes * Slice(model.embedding_parameters, model.vocab_size).local(tensor)
     head = precision.of("lm_head")[0].bytes * Slice(model.lm_head_parameters, model.vocab_size).local(tensor)
     towers = sum(
-        _stack_bytes(t, parallelism, precision, towers=True) + t.other_parameters * compute for t in model.towers.values()
+        _stack_bytes(t, parallelism, precision, towers=True) + t.other_parameters * compute
+        for t in model.towers.values()
     )
     first, last = embedding + towers + model.other_parameters * compute, head
     tied_copy = embedding if stages > 1 and model.tie_word_embeddings and model.lm_head else 0.0
@@ -65,8 +66,8 @@ def _stack_bytes(stack: Stack, parallelism: Parallelism, precision: Precision, *
         one += (norms * stack.norm_parameters(d) + stack.layer_parameters) * compute
         if isinstance(feed_forward, MixtureOfExperts):
             experts = math.ceil(feed_forward.num_experts / parallelism.expert)
-            weights = precision.of("experts")[0].bytes
-            one += experts * feed_forward.expert_parameters(d) * weights / parallelism.expert_tensor
+            each = feed_forward.expert_parameters(d) * precision.of("experts")[0].bytes
+            one += experts * each / parallelism.expert_tensor
         total += layer.count * one
     return total
 
@@ -113,9 +114,7 @@ def cache_rates(model: ModelSpec, parallelism: Parallelism, precision: Precision
             count = layer.count * share
             rate = count * Slice(1, shape.units).local(parallelism.tensor) * shape.elements * element / shape.stride
             rate += count * shape.index * shape.index_bytes
-            if isinstance(mixer, Attention) and mixer.cross:
-                per_token += rate
-            elif shape.window is None:
+            if (isinstance(mixer, Attention) and mixer.cross) or shape.window is None:
                 per_token += rate
             else:
                 windows[shape.window] = windows.get(shape.window, 0.0) + rate
@@ -145,7 +144,9 @@ def activation_bytes(model: ModelSpec, parallelism: Parallelism, machine: Machin
             workspace = max(workspace, pairs * inner * 2.0)
         else:
             width = max(width, 2 * block.intermediate_size / parallelism.tensor)
-    logits = engine.memory.logits_bytes * sequences * model.vocab_size if model.lm_head and model.task == "generate" else 0.0
+    logits = (
+        engine.memory.logits_bytes * sequences * model.vocab_size if model.lm_head and model.task == "generate" else 0.0
+    )
     return residual + max(tokens * width * 2.0, logits) + workspace
 
 
@@ -257,4 +258,6 @@ def require_fit(report: MemoryReport, what: str, remedies: str) -> None:
     """DoesNotFitError with the shortfall and what would fit, unless the report fits."""
     if not report.fits:
         missing = units.show(report.shortfall, "B", binary=True)
-        raise DoesNotFitError(f"{what} does not fit: short by {missing} per device; {remedies}", shortfall=report.shortfall)
+        raise DoesNotFitError(
+            f"{what} does not fit: short by {missing} per device; {remedies}", shortfall=report.shortfall
+        )

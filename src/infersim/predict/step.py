@@ -251,7 +251,9 @@ def _host_bandwidth(machine: Machine) -> float:
     return link.bandwidth if link else machine.accelerator.memory.bandwidth
 
 
-def _overheads(ops: Sequence[Op], op_seconds: Array, machine: Machine, sequences: Numbers, eager: bool) -> tuple[Any, Any]:
+def _overheads(
+    ops: Sequence[Op], op_seconds: Array, machine: Machine, sequences: Numbers, eager: bool
+) -> tuple[Any, Any]:
     """Launch gaps, and host time that shows: hidden behind the device where the engine overlaps the two."""
     engine, host = machine.engine, machine.engine.host
     kernels = sum(op.count * getattr(op, "kernels", 1) for op in ops)

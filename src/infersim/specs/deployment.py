@@ -111,7 +111,9 @@ def check_parallelism(model: ModelSpec, parallelism: Parallelism) -> None:
                 field="expert_parallel",
             )
     if parallelism.context > 1 and any(not isinstance(m, (Attention, LatentAttention)) for m in model.mixers.values()):
-        raise SpecError(f"{model.name} has recurrent layers, which context parallelism cannot split", field="context_parallel")
+        raise SpecError(
+            f"{model.name} has recurrent layers, which context parallelism cannot split", field="context_parallel"
+        )
 
 
 def _divisors(number: int) -> str:

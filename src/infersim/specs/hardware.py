@@ -11,7 +11,16 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from infersim.specs.quantity import (
-    Bandwidth, Bytes, FlopRate, Hertz, Money, MoneyRate, Seconds, Source, Spec, Watts,
+    Bandwidth,
+    Bytes,
+    FlopRate,
+    Hertz,
+    Money,
+    MoneyRate,
+    Seconds,
+    Source,
+    Spec,
+    Watts,
 )  # fmt: skip
 
 MatrixUnit = Literal["fp64", "fp32", "tf32", "fp16", "bf16", "fp8", "int8", "fp6", "fp4", "int4"]

@@ -60,7 +60,10 @@ def clear_cache() -> None:
 
 def spec_folders(kind: str) -> list[Path]:
     """The folders that hold specs of a kind, the first one winning."""
-    own = [*_added, *(Path(part).expanduser() for part in os.environ.get("INFERSIM_SPECS", "").split(os.pathsep) if part)]
+    own = [
+        *_added,
+        *(Path(part).expanduser() for part in os.environ.get("INFERSIM_SPECS", "").split(os.pathsep) if part),
+    ]
     return [folder / kind for folder in own if (folder / kind).is_dir()] + [_bundled(kind)]
 
 
@@ -69,7 +72,9 @@ def read_yaml(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise SpecError("no such file", file=path)
     if path.stat().st_size > MAX_SPEC_BYTES:
-        raise SpecError(f"{path.stat().st_size:,} bytes is too large for a spec (at most {MAX_SPEC_BYTES:,})", file=path)
+        raise SpecError(
+            f"{path.stat().st_size:,} bytes is too large for a spec (at most {MAX_SPEC_BYTES:,})", file=path
+        )
     try:
         data = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
     except UnicodeDecodeError as error:
@@ -77,7 +82,9 @@ def read_yaml(path: Path) -> dict[str, Any]:
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f" (line {mark.line + 1}, column {mark.column + 1})" if mark else ""
-        raise SpecError(f"not valid YAML: {getattr(error, 'problem', None) or 'unreadable'}{where}", file=path) from error
+        raise SpecError(
+            f"not valid YAML: {getattr(error, 'problem', None) or 'unreadable'}{where}", file=path
+        ) from error
     except RecursionError as error:
         raise SpecError("not valid YAML: nested too deeply", file=path) from error
     if not isinstance(data, dict):
@@ -167,7 +174,11 @@ def find(kind: str, name: str) -> Path:
             aliases.setdefault(alias.strip().strip("'\"").lower(), path)
     if name.lower() in aliases:
         return aliases[name.lower()]
-    hint = did_you_mean(name, known) if nearest(name, known) else f"see `infersim {'models' if kind == 'models' else 'hardware'}`"
+    hint = (
+        did_you_mean(name, known)
+        if nearest(name, known)
+        else f"see `infersim {'models' if kind == 'models' else 'hardware'}`"
+    )
     raise UnknownNameError(f"no {noun} is called {name!r}; {hint}")
 
 

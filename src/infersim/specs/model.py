@@ -83,7 +83,7 @@ class CacheShape(NamedTuple):
     state: float = 0.0
     state_bytes: float = 4.0
     state_units: int = 1
-    index: float = 0.0
+    index: float = 0.0  # type: ignore[assignment]
     index_bytes: float = 1.0
 
 
@@ -206,6 +206,7 @@ class Attention(Spec):
         gate = {"none": 0, "head": H, "element": H * self.value_dim}[self.output_gate]
         query = [(H * h, H)] + ([(gate, H)] if gate else [])
         keys = [] if self.reuse_kv else [(K * h, K)] + ([] if self.keys_are_values else [(K * self.value_dim, K)])
+        into: tuple[Projection, ...]
         if self.cross:
             into = (
                 _column("q_proj", "attention", hidden, *query, bias=self.qkv_bias),
@@ -507,10 +508,16 @@ class Stack(Spec):
     @model_validator(mode="after")
     def _layers_name_what_exists(self) -> Stack:
         for position, layer in enumerate(self.layers):
-            for field, known in (("mixer", self.mixers), ("cross_attention", self.mixers), ("feed_forward", self.feed_forwards)):
+            for field, known in (
+                ("mixer", self.mixers),
+                ("cross_attention", self.mixers),
+                ("feed_forward", self.feed_forwards),
+            ):
                 name = getattr(layer, field)
                 if name is not None and name not in known:
-                    raise ValueError(f"layers.{position}.{field}: no {field} is called {name!r}; {did_you_mean(name, known)}")
+                    raise ValueError(
+                        f"layers.{position}.{field}: no {field} is called {name!r}; {did_you_mean(name, known)}"
+                    )
         return self
 
     @property

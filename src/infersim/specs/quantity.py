@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, PlainSerializer
+from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler
+from pydantic_core import CoreSchema, core_schema
 
 from infersim import units
 
@@ -24,29 +24,43 @@ class Spec(BaseModel):
             return hash(type(self))
 
 
-def _quantity(unit: str, *, positive: bool = True) -> Any:
-    def read(value: Any) -> float:
+class Quantity:
+    """Annotation of a float field that is written with its unit: ``Annotated[float, Quantity("B/s")]``."""
+
+    def __init__(self, unit: str, *, positive: bool = True) -> None:
+        self.unit, self.positive = unit, positive
+
+    def read(self, value: Any) -> float:
+        """SI value of what a spec says; ValueError where the unit is missing or wrong."""
         if isinstance(value, bool) or not isinstance(value, (str, int, float)):
-            raise ValueError(f"{value!r} is not a quantity in {unit}; write for example {units.EXAMPLES[unit]!r}")
-        number = units.parse(value if isinstance(value, str) else repr(value), unit)
-        if number < 0 or (positive and number == 0):
-            raise ValueError(f"must be {'positive' if positive else 'zero or more'}, got {value!r}")
+            example = units.EXAMPLES[self.unit]
+            raise ValueError(f"{value!r} is not a quantity in {self.unit}; write for example {example!r}")
+        number = units.parse(value if isinstance(value, str) else repr(value), self.unit)
+        if number < 0 or (self.positive and number == 0):
+            raise ValueError(f"must be {'positive' if self.positive else 'zero or more'}, got {value!r}")
         return number
 
-    def write(value: float) -> str:
-        return units.show(value, unit, digits=12)
+    def write(self, value: float) -> str:
+        """The value as a person writes it; ``read`` gets it back."""
+        return units.show(value, self.unit, digits=12)
 
-    return Annotated[float, BeforeValidator(read), PlainSerializer(write, when_used="json")]
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_before_validator_function(
+            self.read,
+            handler(source),
+            serialization=core_schema.plain_serializer_function_ser_schema(self.write, when_used="json"),
+            json_schema_input_schema=core_schema.str_schema(),
+        )
 
 
-Bytes = _quantity("B")
-Bandwidth = _quantity("B/s")
-FlopRate = _quantity("FLOP/s")
-Seconds = _quantity("s", positive=False)
-Watts = _quantity("W")
-Hertz = _quantity("Hz")
-Money = _quantity("USD", positive=False)
-MoneyRate = _quantity("USD/h", positive=False)
+Bytes = Annotated[float, Quantity("B")]
+Bandwidth = Annotated[float, Quantity("B/s")]
+FlopRate = Annotated[float, Quantity("FLOP/s")]
+Seconds = Annotated[float, Quantity("s", positive=False)]
+Watts = Annotated[float, Quantity("W")]
+Hertz = Annotated[float, Quantity("Hz")]
+Money = Annotated[float, Quantity("USD", positive=False)]
+MoneyRate = Annotated[float, Quantity("USD/h", positive=False)]
 
 
 class Source(Spec):
@@ -62,9 +76,3 @@ class Source(Spec):
     status: Literal["checked", "stated", "differs", "unverified", "assumed"] = "stated"
     note: str = ""
 
-
-def positive(value: float, name: str) -> float:
-    """``value`` if it is finite and above zero, else a ValueError that names it."""
-    if not (isinstance(value, (int, float)) and math.isfinite(value) and value > 0):
-        raise ValueError(f"{name} must be a positive number, got {value!r}")
-    return value

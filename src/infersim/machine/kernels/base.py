@@ -29,9 +29,7 @@ class Rates:
     """[Hz]; 0 where it is not known."""
 
 
-def parameter(
-    default: float, low: float, high: float, meaning: str, *, unit: str = "-", log: bool = False
-) -> Any:
+def parameter(default: float, low: float, high: float, meaning: str, *, unit: str = "-", log: bool = False) -> Any:
     """A dataclass field for a fitted parameter: default, bounds of the fit, meaning and unit.
 
     ``log`` tells the fitter to search on a logarithmic scale. The default is the family default used where nothing has

@@ -1,0 +1,177 @@
+"""Which kernel model prices which op. The only place where an op's fields become a kernel's arguments."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from infersim.machine.calibration import Fitted
+from infersim.machine.kernels.attention import attention_time
+from infersim.machine.kernels.collective import collective_time
+from infersim.machine.kernels.elementwise import elementwise_time
+from infersim.machine.kernels.gemm import gemm_time
+from infersim.machine.kernels.latent import latent_attention_time
+from infersim.machine.kernels.moe import moe_time
+from infersim.machine.kernels.scan import scan_time
+from infersim.machine.machine import Machine
+from infersim.ops.attention import Attention, Scan
+from infersim.ops.base import MatrixOp, Op
+from infersim.ops.matmul import Gemm, GroupedGemm
+from infersim.ops.memory import Collective, Elementwise, HostCopy
+from infersim.specs.hardware import MatrixUnit
+
+Array = npt.NDArray[np.float64]
+Pricer = Callable[[Any, "Columns", Machine, Any], tuple[Any, Fitted]]
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Fields of several alike ops as one array each; of one op as they are."""
+
+    ops: Sequence[Any]
+
+    def __getattr__(self, field: str) -> Any:
+        if len(self.ops) == 1:
+            return getattr(self.ops[0], field)
+        return np.array([float(getattr(op, field)) for op in self.ops])
+
+
+def kernel_seconds(
+    ops: Sequence[Op], units: Sequence[MatrixUnit | None], machine: Machine, shape: tuple[int, ...]
+) -> tuple[Array, list[str], list[float]]:
+    """Seconds of one repetition of every op, the source of each figure, and its log spread.
+
+    For a single batch, ops that differ in nothing but their sizes are priced in one call; for arrays of batches each op is
+    a call of its own, so that its fixed sizes stay plain numbers.
+    """
+    seconds, sources, spreads = np.zeros(shape), [""] * len(ops), [0.0] * len(ops)
+    together: dict[Any, list[int]] = defaultdict(list)
+    for row, op in enumerate(ops):
+        alike = _signature(op) if len(shape) == 1 else row
+        together[type(op), units[row], alike].append(row)
+    for (kind, unit, _), rows in together.items():
+        members = [ops[row] for row in rows]
+        time, fitted = PRICERS[kind](members[0], Columns(members), machine, unit)
+        if len(rows) > 1:
+            seconds[rows] = time
+        else:
+            seconds[rows[0]] = time
+        for row in rows:
+            sources[row], spreads[row] = fitted.source, fitted.spread
+    return seconds, sources, spreads
+
+
+def _signature(op: Op) -> Any:
+    """What must be equal for ops to be priced together."""
+    if isinstance(op, Gemm):
+        return op.weights.name, op.activations.name, op.output_bytes
+    if isinstance(op, Attention):
+        return (op.heads, op.kv_heads, op.key_dim, op.value_dim, op.window, op.chunk, op.causal, op.cross, op.stride, op.top_k,
+                op.latent, op.cache_bytes, op.query_bytes)  # fmt: skip
+    if isinstance(op, Collective):
+        return op.kind, op.devices, op.stride
+    return () if isinstance(op, Elementwise | HostCopy) else op.name
+
+
+def _lookup(machine: Machine, kind: str, key: str) -> Fitted:
+    assert machine.calibration is not None
+    return machine.calibration.lookup(kind, key)
+
+
+def format_key(op: MatrixOp) -> str:
+    """The key of a matrix op's calibration: the activation's format where it is quantised, else the weights'."""
+    return op.activations.name if op.activations.bits < 16 else op.weights.name
+
+
+def _gemm(first: Gemm, every: Columns, machine: Machine, unit: Any) -> tuple[Any, Fitted]:
+    fitted = _lookup(machine, "gemm", format_key(first))
+    time = gemm_time(
+        every.m, every.n, every.k, weight_bytes=first.weights.bytes, activation_bytes=first.activations.bytes,
+        output_bytes=first.output_bytes, rates=machine.rates(unit), parameters=fitted.parameters,
+    )  # fmt: skip
+    return time * every.copies * fitted.correction(m=every.m, n=every.n, k=every.k), fitted
+
+
+def _grouped(first: GroupedGemm, every: Columns, machine: Machine, unit: Any) -> tuple[Any, Fitted]:
+    fitted = _lookup(machine, "moe", format_key(first))
+    time = moe_time(
+        every.tokens, first.hidden, first.intermediate, first.num_experts, first.experts_per_token, gated=first.gated,
+        tensor_parallel=first.tensor_parallel, expert_parallel=first.expert_parallel, weight_bytes=first.weights.bytes,
+        activation_bytes=first.activations.bytes, rates=machine.rates(unit), parameters=fitted.parameters,
+    )  # fmt: skip
+    return time, fitted
+
+
+def _attention(first: Attention, every: Columns, machine: Machine, unit: Any) -> tuple[Any, Fitted]:
+    rates = machine.rates(unit)
+    if first.latent is not None:
+        rank, rope, nope, value = first.latent
+        fitted = _lookup(machine, "mla", "fp8" if first.cache_bytes < 2 else "bf16")
+        cached = every.cached
+        if first.top_k is not None:
+            cached = np.minimum(cached, float(first.top_k))
+        time = latent_attention_time(
+            every.sequences, every.new, cached, heads=first.heads, kv_lora_rank=rank, qk_rope_head_dim=rope,
+            qk_nope_head_dim=nope, v_head_dim=value, cache_bytes=first.cache_bytes, rates=rates, parameters=fitted.parameters,
+        )  # fmt: skip
+        return time, fitted
+    fitted = _lookup(machine, "attention", "fp8" if first.cache_bytes < 2 else "bf16")
+    sequences, new, cached, causal = every.sequences, every.new, every.cached, first.causal
+    if first.chunk or first.cross or first.stride > 1 or first.top_k is not None:
+        # as many queries as keys at most, each block of them seeing the keys its queries see on average
+        seen = np.maximum(np.asarray(every.pairs) / np.maximum(new, 1e-9), 1.0)
+        block = np.minimum(new, seen)
+        sequences, new, cached, causal = sequences * new / np.maximum(block, 1e-9), block, seen - block, False
+    time = attention_time(
+        sequences, new, cached, heads=first.heads, kv_heads=first.kv_heads, key_dim=first.key_dim, value_dim=first.value_dim,
+        window=first.window, causal=causal, q_bytes=first.query_bytes, kv_bytes=first.cache_bytes, rates=rates,
+        parameters=fitted.parameters,
+    )  # fmt: skip
+    return np.where(np.asarray(sequences) * np.asarray(new) > 0, time, 0.0), fitted
+
+
+def _scan(first: Scan, every: Columns, machine: Machine, unit: Any) -> tuple[Any, Fitted]:
+    fitted = _lookup(machine, "scan", first.kind)
+    time = scan_time(
+        every.sequences, every.new, kind=first.kind, heads=first.heads, key_dim=first.key_dim, value_dim=first.value_dim,
+        conv_channels=first.conv_channels, conv_kernel=first.conv_kernel, chunk=first.chunk, rates=machine.rates(unit),
+        parameters=fitted.parameters,
+    )  # fmt: skip
+    return time, fitted
+
+
+def _elementwise(first: Elementwise, every: Columns, machine: Machine, unit: Any) -> tuple[Any, Fitted]:
+    fitted = _lookup(machine, "elementwise", "bf16")
+    kernels = every.kernels
+    each = elementwise_time(
+        every.bytes / kernels, rates=machine.rates(_any_unit(machine)), parameters=fitted.parameters
+    )
+    return kernels * each, fitted
+
+
+def _any_unit(machine: Machine) -> MatrixUnit:
+    return next(iter(machine.accelerator.peak_flops))
+
+
+def _collective(first: Collective, every: Columns, machine: Machine, unit: Any) -> tuple[Any, Fitted]:
+    fitted = _lookup(machine, "collective", first.kind)
+    path = machine.fabric.path(first.devices, first.stride)
+    return collective_time(first.kind, every.payload, path, fitted.parameters), fitted
+
+
+def _host_copy(first: HostCopy, every: Columns, machine: Machine, unit: Any) -> tuple[Any, Fitted]:
+    fitted = _lookup(machine, "elementwise", "bf16")
+    link = machine.fabric.host_link
+    bandwidth = 0.88 * link.bandwidth if link else machine.accelerator.memory.bandwidth
+    return machine.engine.eager_launch + every.payload / bandwidth, fitted
+
+
+PRICERS: dict[type[Op], Pricer] = {
+    Gemm: _gemm, GroupedGemm: _grouped, Attention: _attention, Scan: _scan, Elementwise: _elementwise,
+    Collective: _collective, HostCopy: _host_copy,
+}  # fmt: skip
