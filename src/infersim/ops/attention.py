@@ -87,6 +87,8 @@ class Attention(Op):
     stride: int = 1
     top_k: int | None = None
     latent: tuple[int, int, int, int] | None = None
+    shared_kv: bool = False
+    """One cached vector serves as key and as value."""
     query_bytes: float = 2.0
     cache_bytes: float = 2.0
 
@@ -129,7 +131,8 @@ class Attention(Op):
     @property
     def bytes(self) -> Numbers:
         if self.latent is None:
-            cache = self.keys * self.kv_heads * (self.key_dim + self.value_dim) * self.cache_bytes
+            width = self.key_dim + (0 if self.shared_kv else self.value_dim)
+            cache = self.keys * self.kv_heads * width * self.cache_bytes
             query = self.new * self.heads * (self.key_dim + self.value_dim) * self.query_bytes
             return self.sequences * (cache + query)
         rank, rope, nope, value = self.latent

@@ -220,7 +220,7 @@ def _attention(core: AttentionCore, mixer: Any, run: _Pass, count: float) -> Ite
         yield Attention(
             "attention", count, sequences, group.new, cached, heads, kv_heads, core.key_dim, core.value_dim,
             window=core.window, chunk=core.chunk, causal=core.causal, cross=core.cross, stride=core.stride,
-            top_k=core.top_k, latent=core.latent, cache_bytes=cache_format.bytes,
+            top_k=core.top_k, latent=core.latent, shared_kv=core.shared_kv, cache_bytes=cache_format.bytes,
         )  # fmt: skip
     if context > 1:
         elements = sum(core.latent[:2]) if core.latent else kv_heads * (core.key_dim + core.value_dim)

@@ -68,7 +68,7 @@ def _stack_bytes(stack: Stack, parallelism: Parallelism, precision: Precision, *
             experts = math.ceil(feed_forward.num_experts / parallelism.expert)
             each = feed_forward.expert_parameters(d) * precision.of("experts")[0].bytes
             one += experts * each / parallelism.expert_tensor
-        total += layer.count * one
+        total += (layer.weights or layer.count) * one
     return total
 
 

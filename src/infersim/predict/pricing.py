@@ -94,7 +94,7 @@ def _gemm(first: Gemm, every: Columns, machine: Machine, unit: Any) -> tuple[Any
         every.m, every.n, every.k, weight_bytes=first.weights.bytes, activation_bytes=first.activations.bytes,
         output_bytes=first.output_bytes, rates=machine.rates(unit), parameters=fitted.parameters,
     )  # fmt: skip
-    return time * every.copies * fitted.correction(m=every.m, n=every.n, k=every.k), fitted
+    return time * every.copies, fitted
 
 
 def _grouped(first: GroupedGemm, every: Columns, machine: Machine, unit: Any) -> tuple[Any, Fitted]:

@@ -110,6 +110,8 @@ class AttentionCore(NamedTuple):
     index_heads: int = 0
     index_dim: int = 0
     index_stride: int = 1
+    shared_kv: bool = False
+    """One vector per token serves as key and as value."""
 
 
 class ScanCore(NamedTuple):
@@ -399,6 +401,246 @@ class GatedDeltaNet(Spec):
         )  # fmt: skip
 
 
+class CompressedAttention(Spec):
+    """Multi-query attention over a short window and over compressed entries of everything before it.
+
+    One vector per token serves as key and value. With ``ratio`` r, r tokens become one entry; ``sparse`` picks the entries
+    that are read. Queries come from, and outputs go through, low-rank projections, the latter in groups. Source: the
+    DeepSeek-V4 implementation in transformers 5.
+    """
+
+    kind: Literal["compressed"] = "compressed"
+    num_heads: Size
+    head_dim: Size
+    q_lora_rank: Size
+    o_groups: Size
+    o_lora_rank: Size
+    window: Size
+    ratio: Annotated[int, Field(ge=0)] = 0
+    sparse: SparseIndex | None = None
+
+    @property
+    def _entry(self) -> int:
+        """Width of the compressor's key and gate: overlapping windows (those that are picked from) need two."""
+        return self.head_dim * (2 if self.sparse else 1)
+
+    def projections(self, hidden: int) -> tuple[Projection, ...]:
+        H, h = self.num_heads, self.head_dim
+        found = [
+            _whole("qkv_a_proj", "attention", hidden, self.q_lora_rank, h),
+            _column("q_b_proj", "attention", self.q_lora_rank, (H * h, H)),
+        ]
+        if self.ratio:
+            found.append(_whole("compressor", "attention", hidden, self._entry, self._entry))
+        if self.sparse:
+            heads, width = self.sparse.num_heads, self.sparse.head_dim
+            found.append(_whole("index_q", "attention", self.q_lora_rank, heads * width))
+            found.append(_whole("index_k", "attention", hidden, 2 * width, 2 * width, heads))
+        grouped = (self.o_groups * self.o_lora_rank, self.o_groups)
+        found.append(_column("o_a_proj", "attention", H * h // self.o_groups, grouped))
+        found.append(_row("o_proj", "attention", grouped, hidden))
+        return tuple(found)
+
+    def small_parameters(self, hidden: int) -> int:
+        h = self.head_dim
+        small = self.q_lora_rank + h + self.num_heads
+        if self.ratio:
+            small += self.ratio * self._entry + h
+        if self.sparse:
+            small += self.ratio * 2 * self.sparse.head_dim + self.sparse.head_dim
+        return small
+
+    def cache(self) -> CacheShape:
+        entries = self.head_dim / self.ratio if self.ratio else 0.0
+        index = self.sparse.head_dim / self.ratio if self.sparse and self.ratio else 0.0
+        return CacheShape(elements=entries, state=self.window * self.head_dim, state_bytes=1.0, index=index)
+
+    def cores(self) -> tuple[AttentionCore | ScanCore, ...]:
+        H, h = self.num_heads, self.head_dim
+        found = [AttentionCore(H, 1, h, h, window=self.window, shared_kv=True)]
+        if self.ratio:
+            found.append(
+                AttentionCore(
+                    H, 1, h, h, stride=self.ratio, shared_kv=True, top_k=self.sparse.top_k if self.sparse else None,
+                    index_heads=self.sparse.num_heads if self.sparse else 0,
+                    index_dim=self.sparse.head_dim if self.sparse else 0, index_stride=self.ratio,
+                )
+            )  # fmt: skip
+        return tuple(found)
+
+
+class Mamba(Spec):
+    """Selective state space, the first kind. Source: Gu and Dao 2023, arXiv:2312.00752."""
+
+    kind: Literal["mamba"] = "mamba"
+    inner_size: Size
+    state_size: Size
+    time_step_rank: Size
+    conv_kernel: Size = 4
+    conv_bias: bool = True
+    bias: bool = False
+    norms: bool = False
+    """Norms of the time step, B and C (Jamba)."""
+
+    def projections(self, hidden: int) -> tuple[Projection, ...]:
+        e, rank, n = self.inner_size, self.time_step_rank, self.state_size
+        return (
+            _column("in_proj", "attention", hidden, (2 * e, e), bias=self.bias),
+            _row("x_proj", "attention", (e, e), rank + 2 * n),
+            _column("dt_proj", "attention", rank, (e, e), bias=True),
+            _row("out_proj", "attention", (e, e), hidden, bias=self.bias),
+        )
+
+    def small_parameters(self, hidden: int) -> int:
+        e, n = self.inner_size, self.state_size
+        norms = self.time_step_rank + 2 * n if self.norms else 0
+        return e * (self.conv_kernel + self.conv_bias) + e * n + e + norms
+
+    def cache(self) -> CacheShape:
+        state = self.inner_size * (self.state_size + (self.conv_kernel - 1) / 2)
+        return CacheShape(state=state, state_units=self.inner_size)
+
+    def cores(self) -> tuple[AttentionCore | ScanCore, ...]:
+        return (ScanCore("mamba1", self.inner_size, self.state_size, 1, self.inner_size, self.conv_kernel),)
+
+
+class KimiDeltaAttention(Spec):
+    """Gated delta rule with a decay per channel. Source: Kimi Linear, arXiv:2510.26692."""
+
+    kind: Literal["kda"] = "kda"
+    num_heads: Size
+    head_dim: Size
+    conv_kernel: Size = 4
+    full_rank_gate: bool = False
+
+    @property
+    def width(self) -> int:
+        return self.num_heads * self.head_dim
+
+    def projections(self, hidden: int) -> tuple[Projection, ...]:
+        H, h, e = self.num_heads, self.head_dim, self.width
+        gate = (
+            (_column("g_proj", "attention", hidden, (e, H)),)
+            if self.full_rank_gate
+            else (_whole("g_a_proj", "attention", hidden, h), _column("g_b_proj", "attention", h, (e, H)))
+        )
+        return (
+            _column("qkv_proj", "attention", hidden, (3 * e, H), (H, H)),
+            _whole("f_a_proj", "attention", hidden, h),
+            _column("f_b_proj", "attention", h, (e, H)),
+            *gate,
+            _row("o_proj", "attention", (e, H), hidden),
+        )
+
+    def small_parameters(self, hidden: int) -> int:
+        return 3 * self.width * self.conv_kernel + self.width + self.num_heads + self.head_dim
+
+    def cache(self) -> CacheShape:
+        state = self.width * self.head_dim + 3 * self.width * (self.conv_kernel - 1) / 2
+        return CacheShape(state=state, state_units=self.num_heads)
+
+    def cores(self) -> tuple[AttentionCore | ScanCore, ...]:
+        return (ScanCore("kda", self.num_heads, self.head_dim, self.head_dim, 3 * self.width, self.conv_kernel),)
+
+
+class LightningAttention(Spec):
+    """Linear attention with a fixed decay per head. Source: MiniMax-01, arXiv:2501.08313."""
+
+    kind: Literal["lightning"] = "lightning"
+    num_heads: Size
+    head_dim: Size
+    chunk_size: Size = 256
+
+    def projections(self, hidden: int) -> tuple[Projection, ...]:
+        H, e = self.num_heads, self.num_heads * self.head_dim
+        return (
+            _column("qkv_proj", "attention", hidden, (3 * e, H)),
+            _column("output_gate", "attention", hidden, (e, H)),
+            _row("out_proj", "attention", (e, H), hidden),
+        )
+
+    def small_parameters(self, hidden: int) -> int:
+        return self.num_heads * self.head_dim
+
+    def cache(self) -> CacheShape:
+        return CacheShape(state=self.num_heads * self.head_dim**2, state_units=self.num_heads)
+
+    def cores(self) -> tuple[AttentionCore | ScanCore, ...]:
+        return (ScanCore("lightning", self.num_heads, self.head_dim, self.head_dim, chunk=self.chunk_size),)
+
+
+class GatedRecurrence(Spec):
+    """Real-gated linear recurrent unit behind a short convolution. Source: Griffin, arXiv:2402.19427."""
+
+    kind: Literal["rg_lru"] = "rg_lru"
+    width: Size
+    num_blocks: Size
+    conv_kernel: Size = 4
+
+    def projections(self, hidden: int) -> tuple[Projection, ...]:
+        e, b = self.width, self.num_blocks
+        return (
+            _column("in_proj", "attention", hidden, (2 * e, b), bias=True),
+            _column("gates", "attention", e // b, (2 * e, b), bias=False),
+            _row("out_proj", "attention", (e, b), hidden, bias=True),
+        )
+
+    def small_parameters(self, hidden: int) -> int:
+        return self.width * (self.conv_kernel + 1) + 2 * self.width + self.width
+
+    def cache(self) -> CacheShape:
+        return CacheShape(state=self.width * (1 + (self.conv_kernel - 1) / 2), state_units=self.width)
+
+    def cores(self) -> tuple[AttentionCore | ScanCore, ...]:
+        return (ScanCore("rg_lru", self.width, 1, 1, self.width, self.conv_kernel),)
+
+
+class ShortConvolution(Spec):
+    """A gated convolution over a few tokens in place of attention (LFM2)."""
+
+    kind: Literal["short_conv"] = "short_conv"
+    width: Size
+    conv_kernel: Size = 3
+    bias: bool = False
+
+    def projections(self, hidden: int) -> tuple[Projection, ...]:
+        e = self.width
+        return (
+            _column("in_proj", "attention", hidden, (3 * e, e), bias=self.bias),
+            _row("out_proj", "attention", (e, e), hidden, bias=self.bias),
+        )
+
+    def small_parameters(self, hidden: int) -> int:
+        return self.width * (self.conv_kernel + self.bias)
+
+    def cache(self) -> CacheShape:
+        return CacheShape(state=self.width * (self.conv_kernel - 1), state_bytes=2.0, state_units=self.width)
+
+    def cores(self) -> tuple[AttentionCore | ScanCore, ...]:
+        return (ScanCore("short_conv", self.width, 0, 0, self.width, self.conv_kernel),)
+
+
+class ParallelMixers(Spec):
+    """Two mixers that read the same input and are added together (Falcon-H1)."""
+
+    kind: Literal["parallel"] = "parallel"
+    attention: Attention
+    recurrent: Mamba2
+
+    def projections(self, hidden: int) -> tuple[Projection, ...]:
+        return (*self.recurrent.projections(hidden), *self.attention.projections(hidden))
+
+    def small_parameters(self, hidden: int) -> int:
+        return self.attention.small_parameters(hidden) + self.recurrent.small_parameters(hidden)
+
+    def cache(self) -> CacheShape:
+        state = self.recurrent.cache()
+        return self.attention.cache()._replace(state=state.state, state_bytes=state.state_bytes, state_units=state.state_units)
+
+    def cores(self) -> tuple[AttentionCore | ScanCore, ...]:
+        return (*self.recurrent.cores(), *self.attention.cores())
+
+
 class Mlp(Spec):
     """A dense feed-forward block, gated (SwiGLU and kin) or plain."""
 
@@ -473,7 +715,11 @@ class MixtureOfExperts(Spec):
         return (self.num_experts if self.router_correction else 0) + self.extra_parameters
 
 
-Mixer = Annotated[Attention | LatentAttention | Mamba2 | GatedDeltaNet, Field(discriminator="kind")]
+Mixer = Annotated[
+    Attention | LatentAttention | CompressedAttention | Mamba | Mamba2 | GatedDeltaNet | KimiDeltaAttention
+    | LightningAttention | GatedRecurrence | ShortConvolution | ParallelMixers,
+    Field(discriminator="kind"),
+]  # fmt: skip
 FeedForward = Annotated[Mlp | MixtureOfExperts, Field(discriminator="kind")]
 
 
@@ -486,6 +732,8 @@ class Layer(Spec):
     count: Size
     norms: Annotated[int, Field(ge=0)] | None = None
     """Norms of one such layer, where it differs from the stack's ``norms_per_layer``."""
+    weights: Size | None = None
+    """Sets of weights that these layers share among them; as many as layers where it is None."""
 
 
 class Stack(Spec):
@@ -546,7 +794,7 @@ class Stack(Spec):
             if isinstance(feed_forward, MixtureOfExperts):
                 visited = feed_forward.experts_per_token if active else feed_forward.num_experts
                 one += visited * feed_forward.expert_parameters(d)
-            total += layer.count * one
+            total += (layer.weights or layer.count) * one
         return total
 
 
