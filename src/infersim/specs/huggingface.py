@@ -21,7 +21,7 @@ from infersim.specs.layouts import Layout
 from infersim.specs.model import EmbeddingTable, Layer, ModelSpec
 from infersim.specs.quantity import Source
 from infersim.specs.quantization import checkpoint_precision
-from infersim.specs.traits import TRAITS, Traits, family
+from infersim.specs.traits import CLASS_DEFAULTS, TRAITS, Traits, family
 
 MAX_CONFIG_BYTES = 20_000_000
 """A config larger than this is refused before it is read."""
@@ -129,9 +129,13 @@ def from_config(
     inner = next((found for key in ("text_config", "llm_config", "language_config") if (found := outer.nested(key))), None)
     reader = inner or outer
     kind = family(reader, outer)
+    if not reader.has("num_hidden_layers", "n_layer") and reader.has("depth", "patch_size"):
+        raise SpecError("describes a vision tower alone; load the model it belongs to", file=file)
     traits = TRAITS.get(kind)
     known = traits is not None or kind in LAYOUTS
     traits = traits or Traits()
+    if kind in CLASS_DEFAULTS:
+        reader.config = CLASS_DEFAULTS[kind] | {key: value for key, value in reader.config.items() if value is not None}
     if not known:
         _assume_generic(reader, outer, kind)
     layout = LAYOUTS.get(kind, layouts.decoder)(reader, traits)
@@ -173,6 +177,8 @@ def _assemble(reader: ConfigReader, outer: ConfigReader, traits: Traits, layout:
     if traits.token_types and reader.size("type_vocab_size", default=2, least=0):
         tables["token_types"] = EmbeddingTable(rows=reader.size("type_vocab_size", default=2), width=hidden)
     head, other = _head(task, traits, hidden, reader)
+    if "MaskedLM" in architecture:
+        other = hidden * hidden + vocabulary + (3 * hidden if traits.norm == "layer" else hidden)
     width = reader.maybe("word_embed_proj_dim", "embedding_size")
     if width is not None and width != hidden:
         other += 2 * hidden * width

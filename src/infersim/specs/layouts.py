@@ -59,7 +59,7 @@ class Layout:
 
 
 def hidden_size(reader: ConfigReader) -> int:
-    return reader.size("hidden_size", "n_embd", "d_model", "hidden_dim")
+    return reader.size("hidden_size", "n_embd", "d_model", "n_embed", "hidden_dim")
 
 
 def num_layers(reader: ConfigReader) -> int:
@@ -241,15 +241,15 @@ def deepseek(reader: ConfigReader, traits: Traits) -> Layout:
     return Layout(mixers, blocks, _join(["mla_shared" if kind == "shared" else "mla" for kind in kinds], which))
 
 
-def _hyper_connections(reader: ConfigReader, layout: Layout) -> Layout:
-    """Streams of the residual and the weights that mix them: two mixings a layer, one collapse at the end."""
+def _hyper_connections(reader: ConfigReader, layout: Layout, *, collapse: bool = True) -> Layout:
+    """Streams of the residual and the weights that mix them: two mixings a layer, a learned collapse at the end."""
     streams = reader.size("hc_mult", default=1)
     if streams > 1:
         hidden = hidden_size(reader)
         mixing = (2 + streams) * streams
         layout.residual_streams = streams
         layout.layer_parameters = 2 * (mixing * streams * hidden + mixing + 3)
-        layout.other_parameters += streams * streams * hidden + streams + 1
+        layout.other_parameters += (streams * streams * hidden + streams + 1) if collapse else 0
     return layout
 
 
@@ -334,10 +334,7 @@ def kimi_hybrid(reader: ConfigReader, traits: Traits) -> Layout:
         width, hidden = reader.size("index_head_dim"), hidden_size(reader)
         compressed = linear.count(False) * (pool * width + width * hidden)
         layout.other_parameters += compressed if reader.flag("index_kpool_compress") else 0
-    if reader.flag("mhc", default=reader.has("hc_mult")):
-        _hyper_connections(reader, layout)
-        layout.other_parameters -= 0
-    return layout
+    return _hyper_connections(reader, layout, collapse=False) if reader.flag("mhc", default=reader.has("hc_mult")) else layout
 
 
 def mamba2_mixer(reader: ConfigReader, *, norm: bool = True) -> Mamba2:
@@ -606,7 +603,7 @@ def gemma4(reader: ConfigReader, traits: Traits) -> Layout:
         label = name if index < own else f"{name}_reused"
         mixers.setdefault(label, attention(reader, traits, reuse_kv=index >= own, **variants[name]))
         plan.append(Place(label, "moe" if "moe" in blocks else "wide" if wide and index >= own else "dense"))
-    layout = Layout(mixers, blocks, plan, norms=norms, layer_parameters=1)
+    layout = Layout(mixers, blocks, plan, norms=norms)
     per_layer = reader.size("hidden_size_per_layer_input", default=0, least=0)
     if per_layer:
         rows = reader.size("vocab_size_per_layer_input", default=reader.size("vocab_size"))

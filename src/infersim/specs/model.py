@@ -829,6 +829,8 @@ class Published(Spec):
 
     total_parameters: float | None = None
     active_parameters: float | None = None
+    active_counts: Literal["all", "without_input_embedding", "without_embeddings"] = "all"
+    """What the authors count as active: conventions differ in whether the embeddings are in it."""
     source: str
     note: str = ""
     """Why the derived count may differ by more than 1%, where it does."""
@@ -899,6 +901,13 @@ class ModelSpec(Stack):
     def active_parameters(self) -> int:
         """Weights that one token meets: of the routed experts only those it visits; embeddings included."""
         return self._parameters(active=True)
+
+    def active_parameters_as_published(self) -> int:
+        """Active parameters under the convention of the published figure."""
+        convention = self.published.active_counts if self.published else "all"
+        dropped = {"all": 0, "without_input_embedding": self.embedding_parameters,
+                   "without_embeddings": self.embedding_parameters + self.lm_head_parameters}  # fmt: skip
+        return self.active_parameters - dropped[convention]
 
     @property
     def is_moe(self) -> bool:

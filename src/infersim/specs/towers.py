@@ -27,7 +27,7 @@ def _layers(vision: ConfigReader) -> int | None:
 def vision_tower(vision: ConfigReader, outer: ConfigReader) -> Tower:
     """One tower. Widths under their many names; biases and norms by family."""
     kind = vision.text("model_type")
-    hidden = vision.size("hidden_size", "vt_hidden_size", "embed_dim")
+    hidden = vision.size(*(("embed_dim", "hidden_size") if kind.startswith("qwen2_vl") else ("hidden_size", "vt_hidden_size", "embed_dim")))
     heads = vision.size("num_attention_heads", "num_heads", "vt_num_attention_heads")
     width = vision.size("intermediate_size", "vt_intermediate_size", default=4 * hidden)
     head_dim = vision.maybe("head_dim") or hidden // heads
@@ -45,29 +45,51 @@ def vision_tower(vision: ConfigReader, outer: ConfigReader) -> Tower:
         norms_per_layer=4 if kind == "gemma4_vision" else 2, mixers={"attention": attention},
         feed_forwards={"mlp": Mlp(intermediate_size=width, gated=gated, bias=not plain)},
         layers=(Layer(mixer="attention", feed_forward="mlp", count=_layers(vision) or 1),),
-        other_parameters=_other(vision, kind, hidden, target),
+        other_parameters=_other(vision, outer, kind, hidden, target),
         tokens_per_item=outer.maybe("mm_tokens_per_image", "vision_soft_tokens_per_image"),
     )  # fmt: skip
 
 
-def _other(vision: ConfigReader, kind: str, hidden: int, target: int) -> int:
-    """Patch embedding, positions, final norm and projector."""
+def _other(vision: ConfigReader, outer: ConfigReader, kind: str, hidden: int, target: int) -> int:
+    """Patch embedding, positions, norms outside the blocks, and projector; checked against transformers 5 where it is there."""
     channels, patch = vision.size("in_channels", "in_chans", "num_channels", default=3), vision.size("patch_size", default=14)
-    frames = vision.size("temporal_patch_size", "patch_temporal", default=1)
-    pixels = channels * patch * patch * frames
+    nested = vision.nested("img_token_compression_config") or vision
+    frames = nested.size("temporal_patch_size", "patch_temporal", default=1)
+    pixels = channels * patch * patch * frames * hidden
+    merged = hidden * vision.size("spatial_merge_size", "merge_size", default=2) ** 2
+    out = vision.size("out_hidden_size", default=target)
     if kind.startswith(("qwen3_vl", "qwen3_5")):
-        merged = hidden * vision.size("spatial_merge_size", default=2) ** 2
-        out = vision.size("out_hidden_size", default=target)
         merger = merged * merged + merged + merged * out + out
         deep = len(vision.listed("deepstack_visual_indexes") or [])
         rows = vision.size("num_position_embeddings", default=2304)
-        return pixels * hidden + hidden + rows * hidden + merger + 2 * hidden + deep * (merger + 2 * merged)
+        return pixels + hidden + rows * hidden + merger + 2 * hidden + deep * (merger + 2 * merged)
+    if kind.startswith("qwen2_5"):
+        return pixels + hidden + merged * merged + merged + merged * out + out
+    if kind.startswith("qwen2_vl"):
+        return pixels + 2 * hidden + merged * merged + merged + merged * target + target
+    if kind == "clip_vision_model" and nested is not vision:
+        projected = vision.size("projection_dim", default=target)
+        return pixels + 2 * hidden + (hidden + 6 * projected) * projected + 4 * projected
     if kind.startswith(("siglip", "clip")):
-        image = vision.size("image_size", default=224)
-        rows = (image // patch) ** 2
-        projector = hidden * target + hidden
-        return pixels * hidden + hidden + rows * hidden + 2 * hidden + projector
+        rows = (vision.size("image_size", default=224) // patch) ** 2
+        return pixels + hidden + rows * hidden + 2 * hidden + hidden * target + hidden
     if kind == "pixtral":
-        merged = hidden * 4
-        return pixels * hidden + hidden + hidden + hidden * merged + hidden * target + target * target
-    return pixels * hidden + hidden * target
+        return pixels + 2 * hidden + hidden * 4 * hidden + hidden * target + target * target
+    if kind == "gemma4_vision":
+        return pixels + 2 * vision.size("position_embedding_size", default=10240) * hidden + hidden * target
+    if kind == "muse_glimmer_vision":
+        rows = vision.size("pos_emb_height", default=32) * vision.size("pos_emb_width", default=32)
+        inner = outer.size("projector_hidden_size", default=4096)
+        return pixels + rows * hidden + 4 * hidden + merged * inner + inner * inner + inner * target
+    if kind == "glm5_next_vision":
+        inner = vision.size("projection_intermediate_size", default=target)
+        return pixels + hidden + out * out + 2 * out + 3 * out * inner + merged * out + out + hidden
+    if kind == "llama4_vision_model":
+        rows = (vision.size("image_size", default=336) // patch) ** 2 + 1
+        inner, wide = vision.size("projector_output_dim", default=4096), vision.size("intermediate_size")
+        return pixels + (rows + 5) * hidden + (wide + inner) * inner + inner * target
+    if vision.has("init_pos_emb_height"):
+        rows = vision.size("init_pos_emb_height") * vision.size("init_pos_emb_width", default=64)
+        return pixels + hidden + rows * hidden + 4 * hidden + merged * merged + merged + merged * target + target
+    vision.warnings.append(f"vision tower {kind or 'without a type'!r} is not known: counted as a plain encoder with one projection")
+    return pixels + hidden * target

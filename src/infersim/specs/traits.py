@@ -80,7 +80,7 @@ TRAITS: dict[str, Traits] = {
     "deepseek_v2": Traits(), "deepseek_v3": _DEEPSEEK, "deepseek_v32": _DEEPSEEK, "glm_moe_dsa": _DEEPSEEK,
     "deepseek_v4": _DEEPSEEK, "glm5_next": _DEEPSEEK, "kimi_linear": _DEEPSEEK,
     "mimo_v2_flash": Traits(correction=True), "step3p7": Traits(qk_norm="head", correction=True, output_gate="head"),
-    "muse_glimmer": Traits(qk_norm="head"),
+    "muse_glimmer": Traits(norms=4, output_gate="element"),
     "llama4": Traits(),
     "bert": _BERT, "xlm-roberta": _BERT, "roberta": _BERT,
     "modernbert": Traits(encoder=True, embedding_norm=True),
@@ -90,6 +90,15 @@ TRAITS: dict[str, Traits] = {
     "lfm2": Traits(qk_norm="head", tied=True), "recurrent_gemma": Traits(tied=True), "minimax": Traits(),
 }  # fmt: skip
 """Traits by family."""
+
+CLASS_DEFAULTS: dict[str, dict[str, int]] = {
+    "gemma": {"vocab_size": 256000, "head_dim": 256},
+    "gemma2": {"vocab_size": 256000, "head_dim": 256},
+    "gemma3": {"vocab_size": 262208, "head_dim": 256, "num_attention_heads": 8, "num_key_value_heads": 4},
+    "qwen2_5_vl": {"vocab_size": 152064},
+    "llama4": {"vocab_size": 202048, "head_dim": 128},
+}
+"""Sizes that saved configs of a family leave out because they are its class's defaults (transformers 5)."""
 
 SAME_FAMILY = {
     "kimi_k2": "deepseek_v3", "kimi_k25": "deepseek_v3", "phi-msft": "phi", "deepseek_ref": "deepseek_v4", "glm4v_moe_text": "glm4_moe",
