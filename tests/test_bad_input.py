@@ -197,4 +197,4 @@ def test_too_small_is_one_not_two(capsys: pytest.CaptureFixture[str]) -> None:
     assert code == 1
     assert "does not fit" in out
     assert "short by" in out
-    assert "TP 4" in out
+    assert "TP 2 or fp8" in out

@@ -92,7 +92,9 @@ QUANTISED = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("quantization", "weights", "activations"), QUANTISED, ids=[f"{q['quant_method']} {w}" for q, w, _ in QUANTISED])
+@pytest.mark.parametrize(
+    ("quantization", "weights", "activations"), QUANTISED, ids=[f"{q['quant_method']} {w}" for q, w, _ in QUANTISED]
+)
 def test_quantisation_methods(quantization: dict[str, Any], weights: str, activations: str) -> None:
     precision = build(LLAMA, quantization_config=quantization).precision
     assert (precision.weights, precision.activations) == (weights, activations)
@@ -123,9 +125,13 @@ def test_exclusions_are_read_by_role() -> None:
 
 def test_sidecar_and_mixed_modelopt(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps(MOE))
-    layers = {f"model.layers.{i}.mlp.experts.{e}.gate_proj": {"quant_algo": "NVFP4"} for i in range(2) for e in range(3)}
+    layers = {
+        f"model.layers.{i}.mlp.experts.{e}.gate_proj": {"quant_algo": "NVFP4"} for i in range(2) for e in range(3)
+    }
     layers |= {"model.layers.0.self_attn.q_proj": {"quant_algo": "FP8"}}
-    sidecar = {"quantization": {"quant_algo": "MIXED_PRECISION", "kv_cache_quant_algo": "FP8", "quantized_layers": layers}}
+    sidecar = {
+        "quantization": {"quant_algo": "MIXED_PRECISION", "kv_cache_quant_algo": "FP8", "quantized_layers": layers}
+    }
     (tmp_path / "hf_quant_config.json").write_text(json.dumps(sidecar))
     precision = load_model(tmp_path).precision
     assert precision.of("experts")[0].name == "nvfp4"
@@ -155,7 +161,10 @@ def test_unknown_mechanism_is_refused_by_name(field: str) -> None:
 def test_nested_text_config_and_vision_tower() -> None:
     vision = {"model_type": "siglip_vision_model", "hidden_size": 64, "intermediate_size": 128, "num_attention_heads": 4,
               "num_hidden_layers": 2, "image_size": 56, "patch_size": 14}  # fmt: skip
-    spec = from_config({"model_type": "gemma3", "text_config": LLAMA | {"model_type": "gemma3_text"}, "vision_config": vision}, name="vl")
+    spec = from_config(
+        {"model_type": "gemma3", "text_config": LLAMA | {"model_type": "gemma3_text"}, "vision_config": vision},
+        name="vl",
+    )
     assert spec.towers["vision"].num_layers == 2
     assert spec.total_parameters > from_config(LLAMA | {"model_type": "gemma3_text"}, name="text").total_parameters
 
@@ -189,7 +198,9 @@ JUNK = st.one_of(st.none(), st.booleans(), st.integers(-(10**30), 10**30), st.fl
 def test_any_change_of_a_config_gives_a_model_or_a_kind_error(config: dict[str, Any], data: st.DataObject) -> None:
     changed = dict(config)
     for _ in range(data.draw(st.integers(1, 3))):
-        field = data.draw(st.sampled_from([*config, "quantization_config", "layer_types", "vision_config", "text_config"]))
+        field = data.draw(
+            st.sampled_from([*config, "quantization_config", "layer_types", "vision_config", "text_config"])
+        )
         if data.draw(st.booleans()):
             changed.pop(field, None)
         else:

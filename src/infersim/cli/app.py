@@ -288,16 +288,27 @@ def main(arguments: list[str] | None = None) -> int:
         sys.stderr.close()
         code = 0
     except Exception as error:
-        import click
-
-        if isinstance(error, click.ClickException):
+        if hasattr(error, "show") and hasattr(error, "exit_code"):  # a usage error, of whichever click typer brings
+            error.message = _with_given(error, arguments if arguments is not None else sys.argv[1:])  # type: ignore[attr-defined]
             error.show()
             code = error.exit_code
-        elif isinstance(error, (click.exceptions.Abort, OSError)):
-            code = _complain(str(error) or "interrupted", 2)
+        elif type(error).__name__ == "Abort":
+            code = _complain("interrupted", 130)
+        elif isinstance(error, OSError):
+            code = _complain(str(error), 2)
         else:
             raise
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _with_given(error: Any, arguments: list[str]) -> str:
+    """A usage error's message with the value that was given, which typer leaves out."""
+    message = str(getattr(error, "message", ""))
+    for option in getattr(getattr(error, "param", None), "opts", ()):
+        if option in arguments[:-1]:
+            given = arguments[arguments.index(option) + 1]
+            return message if repr(given) in message else f"{message}, got {given!r}"
+    return message
 
 
 def _complain(message: str, code: int) -> int:

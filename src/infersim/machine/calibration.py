@@ -19,7 +19,15 @@ DEFAULTS: dict[str, Any] = {
     "mla": LatentParameters(), "moe": MoeParameters(), "scan": ScanParameters(), "collective": CollectiveParameters(),
 }  # fmt: skip
 
-DEFAULT_SPREAD = {"gemm": 0.2, "attention": 0.3, "elementwise": 0.3, "mla": 0.3, "moe": 0.3, "scan": 0.4, "collective": 0.4}
+DEFAULT_SPREAD = {
+    "gemm": 0.2,
+    "attention": 0.3,
+    "elementwise": 0.3,
+    "mla": 0.3,
+    "moe": 0.3,
+    "scan": 0.4,
+    "collective": 0.4,
+}
 """Standard deviation of the log error of the default parameters, by kind."""
 
 
@@ -47,7 +55,9 @@ class Calibration:
 
 @functools.lru_cache(maxsize=64)
 def _default(kind: str) -> Fitted:
-    return Fitted(DEFAULTS[kind], "family default: efficiencies reported for NVIDIA data-centre GPUs", DEFAULT_SPREAD[kind])
+    return Fitted(
+        DEFAULTS[kind], "family default: efficiencies reported for NVIDIA data-centre GPUs", DEFAULT_SPREAD[kind]
+    )
 
 
 @functools.lru_cache(maxsize=256)

@@ -9,12 +9,16 @@ from infersim.ops.base import CollectiveKind, Numbers, Op
 
 @dataclass(frozen=True)
 class Elementwise(Op):
-    """A pass over tensors, norms and activations included: ``read`` + ``written`` bytes, in ``kernels`` launches."""
+    """A pass over tensors, norms and activations included: ``read`` + ``written`` bytes, in ``kernels`` launches.
+
+    ``fusible`` passes could ride along in the kernels beside them, so the physical limit does not count their bytes.
+    """
 
     read: Numbers
     written: Numbers
     arithmetic: Numbers = 0.0
     kernels: int = 1
+    fusible: bool = True
 
     @property
     def flops(self) -> Numbers:

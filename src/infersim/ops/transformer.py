@@ -143,7 +143,7 @@ def _embedding(model: ModelSpec, run: _Pass) -> Iterator[Op]:
     looked_up = width + sum(table.lookups_per_token * table.width for table in model.embedding_tables.values())
     yield Elementwise(
         "embedding", 1.0, read=run.tokens * looked_up * weights.bytes,
-        written=run.tokens * model.hidden_size * ACTIVATION_BYTES,
+        written=run.tokens * model.hidden_size * ACTIVATION_BYTES, fusible=False,
     )  # fmt: skip
     yield from _all_reduce(run, "embedding all-reduce", 1.0)
 

@@ -43,7 +43,9 @@ def weight_bytes(model: ModelSpec, parallelism: Parallelism, precision: Precisio
         _stack_bytes(t, parallelism, precision, towers=True) + t.other_parameters * compute
         for t in model.towers.values()
     )
-    first, last = embedding + towers + model.other_parameters * compute, head
+    norm = model.norm_parameters(model.hidden_size) * compute
+    first = embedding + towers + model.other_parameters * compute + model.embedding_norm * norm
+    last = head + model.final_norm * norm
     tied_copy = embedding if stages > 1 and model.tie_word_embeddings and model.lm_head else 0.0
     if stages == 1:
         return layers + first + last

@@ -67,15 +67,15 @@ def kernel_seconds(
 
 
 def _signature(op: Op) -> Any:
-    """What must be equal for ops to be priced together."""
+    """What must be equal for ops to be priced together: everything but the sizes their pricer takes as columns."""
     if isinstance(op, Gemm):
         return op.weights.name, op.activations.name, op.output_bytes
     if isinstance(op, Attention):
         return (op.heads, op.kv_heads, op.key_dim, op.value_dim, op.window, op.chunk, op.causal, op.cross, op.stride, op.top_k,
-                op.latent, op.cache_bytes, op.query_bytes)  # fmt: skip
+                op.latent, op.shared_kv, op.cache_bytes, op.query_bytes)  # fmt: skip
     if isinstance(op, Collective):
         return op.kind, op.devices, op.stride
-    return () if isinstance(op, Elementwise | HostCopy) else op.name
+    return () if isinstance(op, Elementwise) else id(op)
 
 
 def _lookup(machine: Machine, kind: str, key: str) -> Fitted:

@@ -211,6 +211,9 @@ def price(ops: Sequence[Op], machine: Machine, sequences: Numbers = 1.0, *, eage
     counts = _per_op(np.array([op.count for op in ops]), flops)
     floors = np.maximum(np.maximum(compute_floor, memory_floor), network_floor)
     if machine.mode == "bound":
+        fused = [row for row, op in enumerate(ops) if getattr(op, "fusible", False)]
+        memory_floor[fused] = 0.0
+        floors[fused] = compute_floor[fused]
         seconds, sources, spreads = floors, ["data sheet"] * len(ops), [0.0] * len(ops)
         gaps, host = np.zeros(flops.shape[1:]), np.zeros(flops.shape[1:])
     else:

@@ -71,7 +71,9 @@ def _parse(path: Path, changed: int, size: int, name: str | None) -> ModelSpec:
     sidecar = path.with_name("hf_quant_config.json")
     quantised = read_json(sidecar) if sidecar.is_file() else None
     own = config.get("_name_or_path")
-    label = name or (own if isinstance(own, str) and "/" in own and not own.startswith(("/", ".")) else path.resolve().parent.name)
+    label = name or (
+        own if isinstance(own, str) and "/" in own and not own.startswith(("/", ".")) else path.resolve().parent.name
+    )
     return from_config(config, name=label, file=path, quantization=quantised)
 
 
@@ -85,7 +87,9 @@ def read_json(path: Path) -> dict[str, Any]:
     except UnicodeDecodeError as error:
         raise SpecError("not a text file (JSON in UTF-8 expected)", file=path) from error
     except json.JSONDecodeError as error:
-        raise SpecError(f"not valid JSON: {error.msg} (line {error.lineno}, column {error.colno})", file=path) from error
+        raise SpecError(
+            f"not valid JSON: {error.msg} (line {error.lineno}, column {error.colno})", file=path
+        ) from error
     except (RecursionError, ValueError) as error:
         raise SpecError("not valid JSON: nested too deeply or a number too long", file=path) from error
     if not isinstance(data, dict):
@@ -97,13 +101,21 @@ def cached_config(name: str) -> Path | None:
     """The config of a Hugging Face id in the local cache, the newest snapshot, or None."""
     home = os.environ.get("HF_HUB_CACHE") or os.path.join(os.environ.get("HF_HOME", "~/.cache/huggingface"), "hub")  # noqa: PTH118
     folder = Path(home).expanduser() / ("models--" + name.replace("/", "--")) / "snapshots"
-    found = sorted(folder.glob("*/config.json"), key=lambda path: path.stat().st_mtime) if "/" in name or folder.is_dir() else []
+    found = (
+        sorted(folder.glob("*/config.json"), key=lambda path: path.stat().st_mtime)
+        if "/" in name or folder.is_dir()
+        else []
+    )
     return found[-1] if found else None
 
 
 def _download(name: str) -> Path | None:
     """Fetch a config from the hub where the library for it is installed and the network allows it."""
-    if name.count("/") != 1 or name.startswith((".", "/", "~")) or os.environ.get("HF_HUB_OFFLINE", "0") not in ("", "0"):
+    if (
+        name.count("/") != 1
+        or name.startswith((".", "/", "~"))
+        or os.environ.get("HF_HUB_OFFLINE", "0") not in ("", "0")
+    ):
         return None
     try:
         from huggingface_hub import hf_hub_download
@@ -126,7 +138,9 @@ def from_config(
     95040
     """
     outer = ConfigReader(config, file)
-    inner = next((found for key in ("text_config", "llm_config", "language_config") if (found := outer.nested(key))), None)
+    inner = next(
+        (found for key in ("text_config", "llm_config", "language_config") if (found := outer.nested(key))), None
+    )
     reader = inner or outer
     kind = family(reader, outer)
     if not reader.has("num_hidden_layers", "n_layer") and reader.has("depth", "patch_size"):
@@ -223,7 +237,9 @@ def _head(task: str, traits: Traits, hidden: int, reader: ConfigReader) -> tuple
         return True, 0
     if task == "rerank":
         labels = reader.raw("id2label")[1]
-        count = len(labels) if isinstance(labels, dict) and labels else reader.size("num_labels", "_num_labels", default=1)
+        count = (
+            len(labels) if isinstance(labels, dict) and labels else reader.size("num_labels", "_num_labels", default=1)
+        )
         return False, hidden * hidden + hidden + count * (hidden + 1)
     return False, (hidden * hidden + hidden) if traits.pooler else 0
 

@@ -11,8 +11,23 @@ from typing import Any, NamedTuple
 
 from infersim.specs.fields import ConfigReader
 from infersim.specs.model import (
-    Attention, CompressedAttention, EmbeddingTable, GatedDeltaNet, GatedRecurrence, KimiDeltaAttention, LatentAttention, Layer,
-    LightningAttention, Mamba, Mamba2, MixtureOfExperts, Mlp, ParallelMixers, ShortConvolution, SparseIndex, Tower,
+    Attention,
+    CompressedAttention,
+    EmbeddingTable,
+    GatedDeltaNet,
+    GatedRecurrence,
+    KimiDeltaAttention,
+    LatentAttention,
+    Layer,
+    LightningAttention,
+    Mamba,
+    Mamba2,
+    MixtureOfExperts,
+    Mlp,
+    ParallelMixers,
+    ShortConvolution,
+    SparseIndex,
+    Tower,
 )  # fmt: skip
 from infersim.specs.traits import Traits
 
@@ -80,12 +95,16 @@ def attention(reader: ConfigReader, traits: Traits, **changes: Any) -> Attention
     width = changes.pop("head_dim", None) or reader.maybe("head_dim", "attention_head_dim", "kv_channels")
     if width is None:
         if hidden % heads:
-            raise reader.error("hidden_size", f"{hidden} is not a multiple of num_attention_heads {heads}, and there is no head_dim")
+            raise reader.error(
+                "hidden_size", f"{hidden} is not a multiple of num_attention_heads {heads}, and there is no head_dim"
+            )
         width = hidden // heads
     if heads % kv_heads:
         raise reader.error("num_key_value_heads", f"num_attention_heads {heads} is not a multiple of {kv_heads}")
     stated = reader.has("attention_bias", "use_qkv_bias", "add_qkv_bias", "qkv_bias", "use_bias")
-    bias = reader.flag("attention_bias", "use_qkv_bias", "add_qkv_bias", "qkv_bias", "use_bias", default=traits.qkv_bias)
+    bias = reader.flag(
+        "attention_bias", "use_qkv_bias", "add_qkv_bias", "qkv_bias", "use_bias", default=traits.qkv_bias
+    )
     follows = stated and traits.o_bias_follows and not reader.has("use_qkv_bias", "add_qkv_bias")
     out_bias = reader.flag("attention_out_bias", default=bias if follows else traits.o_bias)
     qk_norm = traits.qk_norm
@@ -112,9 +131,15 @@ def mlp(reader: ConfigReader, traits: Traits, *, width: int | None = None, gated
     """The dense feed-forward block."""
     hidden = hidden_size(reader)
     fallback = hidden * (reader.size("expansion_ratio", default=4) if not traits.gated else 4)
-    if traits.gated and width is None and not reader.has("intermediate_size", "ffn_hidden_size", "ffn_dim", "n_inner", "mlp_hidden_size"):
+    if (
+        traits.gated
+        and width is None
+        and not reader.has("intermediate_size", "ffn_hidden_size", "ffn_dim", "n_inner", "mlp_hidden_size")
+    ):
         raise reader.error("intermediate_size", "is missing (or ffn_hidden_size, ffn_dim, n_inner)")
-    found = width or reader.size("intermediate_size", "ffn_dim", "ffn_hidden_size", "n_inner", "mlp_hidden_size", default=fallback)
+    found = width or reader.size(
+        "intermediate_size", "ffn_dim", "ffn_hidden_size", "n_inner", "mlp_hidden_size", default=fallback
+    )
     bias = reader.flag("mlp_bias", "use_mlp_bias", "use_bias", default=traits.mlp_bias)
     return Mlp(intermediate_size=found, gated=traits.gated if gated is None else gated, bias=bias)
 
@@ -127,7 +152,9 @@ def experts(reader: ConfigReader, traits: Traits, **changes: Any) -> MixtureOfEx
         each = reader.size("moe_shared_expert_intermediate_size", default=width)
         shared = reader.size("n_shared_experts", "num_shared_experts", default=0, least=0) * each
     total = reader.size("n_routed_experts", "num_experts", "num_local_experts", "moe_num_experts")
-    chosen = reader.size("num_experts_per_tok", "num_experts_per_token", "top_k_experts", "moe_top_k", "experts_per_token")
+    chosen = reader.size(
+        "num_experts_per_tok", "num_experts_per_token", "top_k_experts", "moe_top_k", "experts_per_token"
+    )
     if chosen > total:
         raise reader.error("num_experts_per_tok", f"{chosen} is more than the {total} experts there are")
     correction = reader.text("topk_method") == "noaux_tc" if reader.has("topk_method") else traits.correction
@@ -160,7 +187,9 @@ def expert_layers(reader: ConfigReader, layers: int) -> list[bool]:
     return [i >= first and i % period == offset % period and i not in dense for i in range(layers)]
 
 
-def feed_forwards(reader: ConfigReader, traits: Traits, layers: int, **changes: Any) -> tuple[dict[str, Any], list[str]]:
+def feed_forwards(
+    reader: ConfigReader, traits: Traits, layers: int, **changes: Any
+) -> tuple[dict[str, Any], list[str]]:
     """The kinds of feed-forward there are, and the one of each layer."""
     sparse = expert_layers(reader, layers)
     found: dict[str, Any] = {}
@@ -176,7 +205,11 @@ def windowed_layers(reader: ConfigReader, traits: Traits, layers: int) -> list[b
     kinds = reader.per_layer("layer_types", layers=layers)
     if kinds is not None:
         return [kind in ("sliding_attention", "chunked_attention") for kind in kinds]
-    if not traits.window or reader.maybe("sliding_window") is None or not reader.flag("use_sliding_window", default=True):
+    if (
+        not traits.window
+        or reader.maybe("sliding_window") is None
+        or not reader.flag("use_sliding_window", default=True)
+    ):
         return [False] * layers
     period = reader.maybe("sliding_window_pattern", "_sliding_window_pattern") or traits.window_pattern
     return [bool((i + 1) % period) for i in range(layers)] if period else [True] * layers
@@ -203,7 +236,9 @@ def decoder(reader: ConfigReader, traits: Traits) -> Layout:
 def falcon(reader: ConfigReader, traits: Traits) -> Layout:
     """Falcon: one norm for both blocks, two in the new architecture."""
     if not reader.has("multi_query", "new_decoder_architecture"):
-        reader.warnings.append("falcon config without its attention fields: read as the new architecture with 8 key-value heads")
+        reader.warnings.append(
+            "falcon config without its attention fields: read as the new architecture with 8 key-value heads"
+        )
         filled = dict(reader.config) | {"new_decoder_architecture": True, "num_kv_heads": 8}
         reader = ConfigReader(filled, reader.file, reader.path, reader.warnings)
     biased = reader.flag("bias")
@@ -274,7 +309,9 @@ def deepseek_v4(reader: ConfigReader, traits: Traits) -> Layout:
     if rows:
         width = reader.size("engram_head_dim", default=hidden_size(reader))
         for place, count in enumerate(rows):
-            layout.tables[f"engram_{place}"] = EmbeddingTable(rows=int(count), width=width, lookups_per_token=reader.size("engram_n_heads", default=1))
+            layout.tables[f"engram_{place}"] = EmbeddingTable(
+                rows=int(count), width=width, lookups_per_token=reader.size("engram_n_heads", default=1)
+            )
         reader.warnings.append("n-gram embedding tables are counted by their rows and width; their projections are not")
     if reader.has("kv_source_layer_ids"):
         reader.warnings.append("layers that reuse the keys of earlier layers are counted as if each kept its own")
@@ -334,7 +371,11 @@ def kimi_hybrid(reader: ConfigReader, traits: Traits) -> Layout:
         width, hidden = reader.size("index_head_dim"), hidden_size(reader)
         compressed = linear.count(False) * (pool * width + width * hidden)
         layout.other_parameters += compressed if reader.flag("index_kpool_compress") else 0
-    return _hyper_connections(reader, layout, collapse=False) if reader.flag("mhc", default=reader.has("hc_mult")) else layout
+    return (
+        _hyper_connections(reader, layout, collapse=False)
+        if reader.flag("mhc", default=reader.has("hc_mult"))
+        else layout
+    )
 
 
 def mamba2_mixer(reader: ConfigReader, *, norm: bool = True) -> Mamba2:
@@ -407,7 +448,9 @@ def falcon_h1(reader: ConfigReader, traits: Traits) -> Layout:
     heads = reader.size("mamba_n_heads")
     recurrent = mamba2_mixer(reader, norm=reader.flag("mamba_rms_norm")).model_copy(update={"head_dim": inner // heads})
     mixer = ParallelMixers(attention=attention(reader, traits), recurrent=recurrent)
-    return Layout({"parallel": mixer}, {"dense": mlp(reader, traits)}, [Place("parallel", "dense")] * num_layers(reader))
+    return Layout(
+        {"parallel": mixer}, {"dense": mlp(reader, traits)}, [Place("parallel", "dense")] * num_layers(reader)
+    )
 
 
 def granite_hybrid(reader: ConfigReader, traits: Traits) -> Layout:
@@ -422,7 +465,11 @@ def granite_hybrid(reader: ConfigReader, traits: Traits) -> Layout:
         block: Any = experts(reader, traits, shared_intermediate_size=shared)
     else:
         block = mlp(reader, traits, width=shared)
-    return Layout(mixers, {"block": block}, _join(["full" if kind == "attention" else "mamba" for kind in kinds], ["block"] * layers))
+    return Layout(
+        mixers,
+        {"block": block},
+        _join(["full" if kind == "attention" else "mamba" for kind in kinds], ["block"] * layers),
+    )
 
 
 NEMOTRON_LETTERS = {"M": "mamba", "*": "attention", "-": "mlp", "E": "moe"}
@@ -431,7 +478,9 @@ NEMOTRON_LETTERS = {"M": "mamba", "*": "attention", "-": "mlp", "E": "moe"}
 def nemotron_h(reader: ConfigReader, traits: Traits) -> Layout:
     """Nemotron-H: each layer is one thing only, a Mamba-2, an attention, a dense block or experts, behind one norm."""
     pattern = reader.text("hybrid_override_pattern")
-    kinds = reader.listed("layers_block_type") or [NEMOTRON_LETTERS.get(letter, letter) for letter in pattern if letter != "|"]
+    kinds = reader.listed("layers_block_type") or [
+        NEMOTRON_LETTERS.get(letter, letter) for letter in pattern if letter != "|"
+    ]
     if not kinds:
         raise reader.error("hybrid_override_pattern", "is missing (or layers_block_type)")
     mixers: dict[str, Any] = {}
@@ -445,7 +494,12 @@ def nemotron_h(reader: ConfigReader, traits: Traits) -> Layout:
     if "moe" in kinds:
         latent = reader.maybe("moe_latent_size")
         blocks["moe"] = experts(reader, traits, **({"latent_size": latent} if latent else {}))
-    places = {"mamba": Place("mamba", None), "attention": Place("full", None), "mlp": Place(None, "dense"), "moe": Place(None, "moe")}
+    places = {
+        "mamba": Place("mamba", None),
+        "attention": Place("full", None),
+        "mlp": Place(None, "dense"),
+        "moe": Place(None, "moe"),
+    }
     strange = [kind for kind in kinds if kind not in places]
     if strange:
         raise reader.error("hybrid_override_pattern", f"has a kind of layer that is not known: {strange[0]!r}")
@@ -456,7 +510,9 @@ def zamba2(reader: ConfigReader, traits: Traits) -> Layout:
     """Zamba2: Mamba-2 layers, and a few places where one shared transformer block joins in."""
     layers, hidden = num_layers(reader), hidden_size(reader)
     kinds = reader.per_layer("layers_block_type", layers=layers) or []
-    ids = {int(index) for index in reader.listed("hybrid_layer_ids") or []} or {i for i, kind in enumerate(kinds) if kind == "hybrid"}
+    ids = {int(index) for index in reader.listed("hybrid_layer_ids") or []} or {
+        i for i, kind in enumerate(kinds) if kind == "hybrid"
+    }
     width = reader.size("attention_hidden_size", default=2 * hidden)
     heads = num_heads(reader)
     joined = attention(reader, traits, head_dim=reader.size("attention_head_dim", default=width // heads))
@@ -469,7 +525,9 @@ def zamba2(reader: ConfigReader, traits: Traits) -> Layout:
     rank = reader.size("adapter_rank", default=0, least=0)
     gate_up = 2 * reader.size("intermediate_size")
     layout.other_parameters += len(ids) * rank * (hidden + gate_up) - sets * hidden + sets * (width - hidden)
-    reader.warnings.append("shared blocks read the embedding beside the residual stream; their wider projections count as weights only")
+    reader.warnings.append(
+        "shared blocks read the embedding beside the residual stream; their wider projections count as weights only"
+    )
     return layout
 
 
@@ -501,11 +559,15 @@ def lfm2(reader: ConfigReader, traits: Traits) -> Layout:
         width = int(reader.number("block_ffn_dim_multiplier", default=1.0) * int(2 * width / 3))
         width = multiple * -(-width // multiple)
     mixers = {
-        "conv": ShortConvolution(width=hidden, conv_kernel=reader.size("conv_L_cache", default=3), bias=reader.flag("conv_bias")),
+        "conv": ShortConvolution(
+            width=hidden, conv_kernel=reader.size("conv_L_cache", default=3), bias=reader.flag("conv_bias")
+        ),
         "full": attention(reader, traits),
     }
     blocks: dict[str, Any] = {"dense": mlp(reader, traits, width=width)}
-    return Layout(mixers, blocks, _join(["full" if kind == "full_attention" else "conv" for kind in kinds], ["dense"] * layers))
+    return Layout(
+        mixers, blocks, _join(["full" if kind == "full_attention" else "conv" for kind in kinds], ["dense"] * layers)
+    )
 
 
 def recurrent_gemma(reader: ConfigReader, traits: Traits) -> Layout:
@@ -514,7 +576,9 @@ def recurrent_gemma(reader: ConfigReader, traits: Traits) -> Layout:
     pattern = reader.listed("block_types", "_block_types") or ["recurrent", "recurrent", "attention"]
     width = reader.size("lru_width", default=hidden_size(reader))
     mixers = {
-        "recurrent": GatedRecurrence(width=width, num_blocks=num_heads(reader), conv_kernel=reader.size("conv1d_width", default=4)),
+        "recurrent": GatedRecurrence(
+            width=width, num_blocks=num_heads(reader), conv_kernel=reader.size("conv1d_width", default=4)
+        ),
         "window": attention(reader, traits, window=reader.size("attention_window_size", default=2048), o_bias=True),
     }
     names = ["window" if pattern[i % len(pattern)] == "attention" else "recurrent" for i in range(layers)]
@@ -525,15 +589,21 @@ def recurrent_gemma(reader: ConfigReader, traits: Traits) -> Layout:
 def minimax(reader: ConfigReader, traits: Traits) -> Layout:
     """MiniMax-01: seven lightning attentions to one softmax attention, experts everywhere."""
     layers = num_layers(reader)
-    kinds = reader.per_layer("layer_types", layers=layers) or ["full_attention" if i % 8 == 7 else "linear_attention" for i in range(layers)]
+    kinds = reader.per_layer("layer_types", layers=layers) or [
+        "full_attention" if i % 8 == 7 else "linear_attention" for i in range(layers)
+    ]
     full = attention(reader, traits)
     mixers: dict[str, Any] = {}
     if "linear_attention" in kinds:
-        mixers["lightning"] = LightningAttention(num_heads=full.num_heads, head_dim=full.head_dim, chunk_size=reader.size("block_size", default=256))
+        mixers["lightning"] = LightningAttention(
+            num_heads=full.num_heads, head_dim=full.head_dim, chunk_size=reader.size("block_size", default=256)
+        )
     if "full_attention" in kinds:
         mixers["full"] = full
     blocks, which = feed_forwards(reader, traits, layers)
-    return Layout(mixers, blocks, _join(["lightning" if kind == "linear_attention" else "full" for kind in kinds], which))
+    return Layout(
+        mixers, blocks, _join(["lightning" if kind == "linear_attention" else "full" for kind in kinds], which)
+    )
 
 
 def minimax_m3(reader: ConfigReader, traits: Traits) -> Layout:
@@ -550,7 +620,9 @@ def minimax_m3(reader: ConfigReader, traits: Traits) -> Layout:
         mixers["sparse"] = attention(reader, traits, sparse=index, extra_parameters=2 * index.head_dim)
     blocks, which = feed_forwards(reader, traits, layers)
     if "moe" in blocks and reader.has("n_shared_experts"):
-        shared = reader.size("n_shared_experts", least=0) * reader.size("shared_intermediate_size", default=blocks["moe"].intermediate_size)
+        shared = reader.size("n_shared_experts", least=0) * reader.size(
+            "shared_intermediate_size", default=blocks["moe"].intermediate_size
+        )
         blocks["moe"] = blocks["moe"].model_copy(update={"shared_intermediate_size": shared})
     return Layout(mixers, blocks, _join(["sparse" if flag else "full" for flag in picks], which))
 
@@ -560,7 +632,11 @@ def llama4(reader: ConfigReader, traits: Traits) -> Layout:
     layers = num_layers(reader)
     kinds = reader.per_layer("layer_types", layers=layers)
     rope = reader.listed("no_rope_layers")
-    flags = [bool(flag) for flag in rope[:layers]] if rope and len(rope) >= layers else [bool((i + 1) % 4) for i in range(layers)]
+    flags = (
+        [bool(flag) for flag in rope[:layers]]
+        if rope and len(rope) >= layers
+        else [bool((i + 1) % 4) for i in range(layers)]
+    )
     local = [kind == "chunked_attention" for kind in kinds] if kinds else flags
     mixers: dict[str, Any] = {}
     if any(local):
@@ -575,7 +651,9 @@ def llama4(reader: ConfigReader, traits: Traits) -> Layout:
 def gemma4(reader: ConfigReader, traits: Traits) -> Layout:
     """Gemma 4: wider global heads, values that are the keys, layers that reuse earlier keys, an embedding per layer."""
     layers, hidden = num_layers(reader), hidden_size(reader)
-    kinds = reader.per_layer("layer_types", layers=layers) or ["full_attention" if (i + 1) % 6 == 0 else "sliding_attention" for i in range(layers)]
+    kinds = reader.per_layer("layer_types", layers=layers) or [
+        "full_attention" if (i + 1) % 6 == 0 else "sliding_attention" for i in range(layers)
+    ]
     reused = reader.size("num_kv_shared_layers", default=0, least=0)
     own = layers - reused
     equal = reader.flag("attention_k_eq_v")
@@ -595,7 +673,11 @@ def gemma4(reader: ConfigReader, traits: Traits) -> Layout:
     norms = None
     if reader.flag("enable_moe_block"):
         beside = reader.size("intermediate_size")
-        blocks = {"moe": experts(reader, traits, shared_intermediate_size=beside, extra_parameters=hidden + reader.size("num_experts"))}
+        blocks = {
+            "moe": experts(
+                reader, traits, shared_intermediate_size=beside, extra_parameters=hidden + reader.size("num_experts")
+            )
+        }
         norms = 7
     plan = []
     for index, kind in enumerate(kinds):
@@ -618,7 +700,9 @@ def mimo_v2(reader: ConfigReader, traits: Traits) -> Layout:
     layers = num_layers(reader)
     pattern = reader.per_layer("hybrid_layer_pattern", layers=layers) or [0] * layers
     value = reader.maybe("v_head_dim")
-    mixers: dict[str, Any] = {"full": attention(reader, traits, v_head_dim=value, sinks=reader.flag("add_full_attention_sink_bias"))}
+    mixers: dict[str, Any] = {
+        "full": attention(reader, traits, v_head_dim=value, sinks=reader.flag("add_full_attention_sink_bias"))
+    }
     if any(pattern):
         mixers["window"] = attention(
             reader, traits, num_heads=reader.maybe("swa_num_attention_heads"), num_kv_heads=reader.maybe("swa_num_key_value_heads"),
@@ -639,7 +723,12 @@ def nemotron_nas(reader: ConfigReader, traits: Traits) -> Layout:
     blocks: dict[str, Any] = {}
     plan = []
     for index, config in enumerate(configs):
-        block = ConfigReader(config if isinstance(config, dict) else {}, reader.file, f"{reader.path}block_configs.{index}.", reader.warnings)
+        block = ConfigReader(
+            config if isinstance(config, dict) else {},
+            reader.file,
+            f"{reader.path}block_configs.{index}.",
+            reader.warnings,
+        )
         attend, feed = block.nested("attention"), block.nested("ffn")
         mixer = width = None
         if attend is not None and not attend.flag("no_op"):
@@ -676,7 +765,10 @@ def modernbert(reader: ConfigReader, traits: Traits) -> Layout:
     kinds = reader.per_layer("layer_types", layers=layers)
     every = reader.size("global_attn_every_n_layers", default=3)
     local = [kind == "sliding_attention" for kind in kinds] if kinds else [bool(i % every) for i in range(layers)]
-    mixers = {"full": attention(reader, traits), "window": attention(reader, traits, window=reader.size("local_attention", default=128))}
+    mixers = {
+        "full": attention(reader, traits),
+        "window": attention(reader, traits, window=reader.size("local_attention", default=128)),
+    }
     plan = [Place("window" if flag else "full", "dense", norms=2 if i else 1) for i, flag in enumerate(local)]
     return Layout(mixers, {"dense": mlp(reader, traits)}, plan)
 

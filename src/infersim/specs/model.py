@@ -635,7 +635,9 @@ class ParallelMixers(Spec):
 
     def cache(self) -> CacheShape:
         state = self.recurrent.cache()
-        return self.attention.cache()._replace(state=state.state, state_bytes=state.state_bytes, state_units=state.state_units)
+        return self.attention.cache()._replace(
+            state=state.state, state_bytes=state.state_bytes, state_units=state.state_units
+        )
 
     def cores(self) -> tuple[AttentionCore | ScanCore, ...]:
         return (*self.recurrent.cores(), *self.attention.cores())

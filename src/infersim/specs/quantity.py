@@ -75,4 +75,3 @@ class Source(Spec):
     ref: str
     status: Literal["checked", "stated", "differs", "unverified", "assumed"] = "stated"
     note: str = ""
-

@@ -10,12 +10,17 @@ from infersim.errors import UnsupportedError, did_you_mean
 from infersim.specs.fields import ConfigReader
 from infersim.specs.precision import Precision, Role, RolePrecision
 
-COMPUTE_TYPES = {"bfloat16": "bf16", "float16": "fp16", "float32": "fp32", "half": "fp16"}
+COMPUTE_TYPES = {"bfloat16": "bf16", "float16": "fp16", "half": "fp16", "float32": "bf16"}
+"""Type a checkpoint runs in: engines load 32-bit checkpoints in 16 bits unless told otherwise."""
 
 METHODS = ("awq", "bitsandbytes", "compressed-tensors", "fbgemm_fp8", "fp8", "gptq", "modelopt", "mxfp4")
 
 PROBES: dict[Role, tuple[str, ...]] = {
-    "attention": ("model.layers.1.self_attn.q_proj", "model.layers.1.self_attn.o_proj", "model.layers.1.linear_attn.out_proj"),
+    "attention": (
+        "model.layers.1.self_attn.q_proj",
+        "model.layers.1.self_attn.o_proj",
+        "model.layers.1.linear_attn.out_proj",
+    ),
     "mlp": ("model.layers.1.mlp.gate_proj", "model.layers.1.mlp.down_proj"),
     "experts": ("model.layers.1.mlp.experts.0.gate_proj", "model.layers.1.block_sparse_moe.experts.0.w1"),
     "shared_expert": ("model.layers.1.mlp.shared_experts.gate_proj", "model.layers.1.mlp.shared_expert.gate_proj"),
@@ -29,7 +34,7 @@ ALL_LINEAR: tuple[Role, ...] = ("attention", "mlp", "experts", "shared_expert")
 
 
 def compute_type(reader: ConfigReader) -> str:
-    """bf16, fp16 or fp32: the type of everything that is not quantised; bf16 where the config does not say."""
+    """bf16 or fp16: the type of everything that is not quantised; bf16 where the config does not say."""
     nested = reader.nested("text_config")
     name = reader.text("torch_dtype", "dtype") or (nested.text("torch_dtype", "dtype") if nested else "")
     return COMPUTE_TYPES.get(name.removeprefix("torch."), "bf16")
@@ -47,7 +52,9 @@ def checkpoint_precision(reader: ConfigReader, sidecar: dict[str, Any] | None = 
     found = reader.nested("quantization_config") or (nested.nested("quantization_config") if nested else None)
     if found is None and sidecar is not None:
         inner = sidecar.get("quantization", sidecar)
-        found = ConfigReader({"quant_method": "modelopt", **inner} if isinstance(inner, dict) else {}, reader.file, "hf_quant_config.")
+        found = ConfigReader(
+            {"quant_method": "modelopt", **inner} if isinstance(inner, dict) else {}, reader.file, "hf_quant_config."
+        )
     if found is None:
         return plain
     method = found.text("quant_method", default="modelopt" if found.has("quant_algo") else "").lower()
@@ -102,10 +109,19 @@ def _matcher(pattern: str) -> Any:
         return lambda name: expression.match(name) is not None
     plain = re.sub(r"(layers|blocks)\.\d+(\.|$)", r"\1.1\2", pattern)
     if "*" in plain:
-        glob = re.compile(".*".join(re.escape(part) for part in plain.split("*")))
-        return lambda name: glob.fullmatch(name) is not None or glob.match(name) is not None
+        glob = re.compile(".*".join(re.escape(part) for part in plain.split("*")) + r"(\..*)?")
+        return lambda name: glob.fullmatch(name) is not None
     tail = plain.rsplit(".", 1)[-1]
-    if tail in ("self_attn", "mlp", "experts", "shared_experts", "shared_expert", "linear_attn", "visual", "vision_tower"):
+    if tail in (
+        "self_attn",
+        "mlp",
+        "experts",
+        "shared_experts",
+        "shared_expert",
+        "linear_attn",
+        "visual",
+        "vision_tower",
+    ):
         return lambda name: plain in name
     return lambda name: name == plain or name.startswith(plain + ".")
 
@@ -171,7 +187,11 @@ def _compressed(reader: ConfigReader, compute: str) -> Precision:
             continue
         weights = _tensor_format(stored, group.text("format") or reader.text("format"))
         acting = group.nested("input_activations")
-        activations = weights if acting is not None and weights not in ("int4", "int4_g32", "int4_g64", "int8_weight") else compute
+        activations = (
+            weights
+            if acting is not None and weights not in ("int4", "int4_g32", "int4_g64", "int8_weight")
+            else compute
+        )
         if acting is not None and weights == "int8_weight":
             weights = activations = "int8"
         if acting is not None and weights.startswith("int4"):
@@ -211,7 +231,9 @@ ALGORITHMS = {"FP8": ("fp8", "fp8"), "FP8_PER_CHANNEL_PER_TOKEN": ("fp8", "fp8")
 
 def _modelopt(reader: ConfigReader, compute: str) -> Precision:
     """One algorithm for all layers, or a table of them by layer, of which each role takes the most frequent."""
-    kv_name = reader.text("kv_cache_quant_algo").upper() if isinstance(reader.raw("kv_cache_quant_algo")[1], str) else ""
+    kv_name = (
+        reader.text("kv_cache_quant_algo").upper() if isinstance(reader.raw("kv_cache_quant_algo")[1], str) else ""
+    )
     scheme = reader.raw("kv_cache_scheme")[1]
     eight = isinstance(scheme, dict) and scheme.get("num_bits") == 8
     kv_cache = "fp8" if kv_name.startswith("FP8") or eight else "nvfp4" if kv_name.startswith("NVFP4") else None
@@ -237,7 +259,9 @@ def _modelopt(reader: ConfigReader, compute: str) -> Precision:
 
 def _algorithm(reader: ConfigReader, name: str) -> tuple[str, str]:
     if name not in ALGORITHMS:
-        raise UnsupportedError(f"{reader.path}quant_algo {name!r} is not one infersim can read; {did_you_mean(name, ALGORITHMS)}")
+        raise UnsupportedError(
+            f"{reader.path}quant_algo {name!r} is not one infersim can read; {did_you_mean(name, ALGORITHMS)}"
+        )
     return ALGORITHMS[name]
 
 

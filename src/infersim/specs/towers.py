@@ -27,7 +27,13 @@ def _layers(vision: ConfigReader) -> int | None:
 def vision_tower(vision: ConfigReader, outer: ConfigReader) -> Tower:
     """One tower. Widths under their many names; biases and norms by family."""
     kind = vision.text("model_type")
-    hidden = vision.size(*(("embed_dim", "hidden_size") if kind.startswith("qwen2_vl") else ("hidden_size", "vt_hidden_size", "embed_dim")))
+    hidden = vision.size(
+        *(
+            ("embed_dim", "hidden_size")
+            if kind.startswith("qwen2_vl")
+            else ("hidden_size", "vt_hidden_size", "embed_dim")
+        )
+    )
     heads = vision.size("num_attention_heads", "num_heads", "vt_num_attention_heads")
     width = vision.size("intermediate_size", "vt_intermediate_size", default=4 * hidden)
     head_dim = vision.maybe("head_dim") or hidden // heads
@@ -52,7 +58,10 @@ def vision_tower(vision: ConfigReader, outer: ConfigReader) -> Tower:
 
 def _other(vision: ConfigReader, outer: ConfigReader, kind: str, hidden: int, target: int) -> int:
     """Patch embedding, positions, norms outside the blocks, and projector; checked against transformers 5 where it is there."""
-    channels, patch = vision.size("in_channels", "in_chans", "num_channels", default=3), vision.size("patch_size", default=14)
+    channels, patch = (
+        vision.size("in_channels", "in_chans", "num_channels", default=3),
+        vision.size("patch_size", default=14),
+    )
     nested = vision.nested("img_token_compression_config") or vision
     frames = nested.size("temporal_patch_size", "patch_temporal", default=1)
     pixels = channels * patch * patch * frames * hidden
@@ -91,5 +100,7 @@ def _other(vision: ConfigReader, outer: ConfigReader, kind: str, hidden: int, ta
     if vision.has("init_pos_emb_height"):
         rows = vision.size("init_pos_emb_height") * vision.size("init_pos_emb_width", default=64)
         return pixels + hidden + rows * hidden + 4 * hidden + merged * merged + merged + merged * target + target
-    vision.warnings.append(f"vision tower {kind or 'without a type'!r} is not known: counted as a plain encoder with one projection")
+    vision.warnings.append(
+        f"vision tower {kind or 'without a type'!r} is not known: counted as a plain encoder with one projection"
+    )
     return pixels + hidden * target

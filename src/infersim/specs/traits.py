@@ -45,7 +45,9 @@ class Traits(NamedTuple):
 
 
 _LAYER_BIASED = Traits(norm="layer", qkv_bias=True, o_bias=True, mlp_bias=True, gated=False)
-_BERT = _LAYER_BIASED._replace(encoder=True, final_norm=False, embedding_norm=True, positions=0, token_types=True, pooler=True)
+_BERT = _LAYER_BIASED._replace(
+    encoder=True, final_norm=False, embedding_norm=True, positions=0, token_types=True, pooler=True
+)
 _QWEN3_NEXT = Traits(qk_norm="head", output_gate="element", shared_gate=True)
 _DEEPSEEK = Traits(correction=True)
 
@@ -134,6 +136,12 @@ def family(reader: ConfigReader, outer: ConfigReader) -> str:
     if named:
         return named
     kind = reader.text("model_type") or outer.text("model_type")
-    if not kind and not architectures and outer.has("n_head", "hidden_size") and outer.has("n_layer") and outer.has("multi_query"):
+    if (
+        not kind
+        and not architectures
+        and outer.has("n_head", "hidden_size")
+        and outer.has("n_layer")
+        and outer.has("multi_query")
+    ):
         return "falcon"
     return SAME_FAMILY.get(kind, kind)

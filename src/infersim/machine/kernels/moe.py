@@ -14,7 +14,9 @@ from infersim.routing import distinct_experts, rank_imbalance
 class MoeParameters:
     """What a data sheet does not say about a device's fused expert kernels under one engine and format."""
 
-    launch: float = parameter(12e-6, 2e-6, 2e-4, "time of the smallest call: sort, two products, combine", unit="s", log=True)
+    launch: float = parameter(
+        12e-6, 2e-6, 2e-4, "time of the smallest call: sort, two products, combine", unit="s", log=True
+    )
     compute_efficiency: float = parameter(0.55, 0.05, 1.0, "share of the peak that full tiles reach")
     memory_efficiency: float = parameter(0.75, 0.1, 1.0, "share of the bandwidth that streaming the experts reaches")
     tile: float = parameter(32.0, 4.0, 256.0, "rows every touched expert is padded to", log=True)
