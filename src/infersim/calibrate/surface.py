@@ -20,8 +20,7 @@ def knots_for(size: Array, count: int, *, low: float | None = None, high: float 
     """
     start = np.log2(size.min()) if low is None else np.log2(low)
     stop = np.log2(size.max()) if high is None else np.log2(high)
-    grid: Array = np.round(np.linspace(start, max(stop, start + 1.0), count), 3)
-    return grid
+    return np.asarray(np.round(np.linspace(start, max(stop, start + 1.0), count), 3), dtype=np.float64)
 
 
 def fit_surface(
@@ -57,8 +56,8 @@ def fit_surface(
                 both = np.bincount(index * total + other_index, importance * weight * other_weight, total * total)
                 block = both.reshape(total, total)
                 normal += block if other_index is index else block + block.T
-        values = np.linalg.solve(normal, right)
-    rounded: Array = np.round(np.clip(values, -limit, limit), 4).reshape(shape)
+        values = np.asarray(np.linalg.solve(normal, right), dtype=np.float64)
+    rounded = np.asarray(np.round(np.clip(values, -limit, limit), 4), dtype=np.float64).reshape(shape)
     return Surface(tuple(axes), tuple(knots), rounded)
 
 

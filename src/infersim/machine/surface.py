@@ -61,8 +61,8 @@ class Surface:
         if not open_axes:
             return factor * values
         fades: Any = factor
-        for place, knots in open_axes:
-            fades = fades * _fade(place, knots)
+        for places, knots in open_axes:
+            fades = fades * _fade(places, knots)
         if len(open_axes) == 1:
             return fades * np.interp(open_axes[0][0], open_axes[0][1], values)
         total: Any = 0.0

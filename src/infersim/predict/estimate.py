@@ -182,8 +182,9 @@ class Estimate:
         if self.state is not None and self.machine.mode == "calibrated":
             kernels = [*self.decode_step.sources, *self.prefill_step.sources]
             found += [f"kernels: {source}" for source in dict.fromkeys(kernels)]
+            engine = self.machine.engine
             found.append(
-                f"engine {self.machine.engine.name} {self.machine.engine.version}: host overheads and memory (assumed where not measured)"
+                f"engine {engine.name} {engine.version}: host overheads and memory, assumed where not measured"
             )
         if self.price_per_hour is not None:
             found.append(f"price: {self.price_source}")

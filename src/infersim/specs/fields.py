@@ -100,7 +100,7 @@ class ConfigReader:
 
     def per_layer(self, *names: str, layers: int) -> list[Any] | None:
         """A list with an entry for each of ``layers`` layers; longer ones carry draft layers at their end."""
-        name, value = self.raw(*names)
+        name, _ = self.raw(*names)
         found = self.listed(*names)
         if found is not None and len(found) < layers:
             raise self.error(name, f"has {len(found)} entries for {layers} layers")

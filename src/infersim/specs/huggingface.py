@@ -29,6 +29,9 @@ MAX_CONFIG_BYTES = 20_000_000
 LAYOUTS: dict[str, Callable[[ConfigReader, Traits], Layout]] = layouts.BY_FAMILY
 
 
+LENGTH_FIELDS = ("max_position_embeddings", "n_positions", "seq_length", "max_sequence_length", "max_seq_len")
+
+
 def load_model(name: str | Path) -> ModelSpec:
     """The model called ``name``: a bundled spec, a folder with a ``config.json``, a ``.json`` or ``.yaml`` file, or an id in the
     local Hugging Face cache; an id that is nowhere is downloaded where ``huggingface_hub`` is installed and online.
@@ -202,7 +205,7 @@ def _assemble(reader: ConfigReader, outer: ConfigReader, traits: Traits, layout:
         "task": task,
         "hidden_size": hidden,
         "vocab_size": vocabulary,
-        "max_position_embeddings": reader.maybe("max_position_embeddings", "n_positions", "seq_length", "max_sequence_length", "max_seq_len"),
+        "max_position_embeddings": reader.maybe(*LENGTH_FIELDS),
         "embedding_width": width if width != hidden else None,
         "embedding_tables": {label: table.model_dump() for label, table in tables.items()},
         "embedding_norm": traits.embedding_norm,

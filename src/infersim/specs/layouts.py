@@ -658,7 +658,7 @@ def gemma4(reader: ConfigReader, traits: Traits) -> Layout:
     own = layers - reused
     equal = reader.flag("attention_k_eq_v")
     kv_heads = reader.size("num_key_value_heads")
-    variants = {
+    variants: dict[str, dict[str, Any]] = {
         "window": {"window": reader.size("sliding_window")},
         "full": {
             "head_dim": reader.maybe("global_head_dim"), "keys_are_values": equal,

@@ -36,7 +36,7 @@ def collective_time(kind: str, payload: Numbers, path: Path, parameters: Collect
     """
     p, P = parameters, np.asarray(payload, dtype=float)
     g, k = path.inside, path.nodes
-    seconds = p.launch + p.hop * (g - 1) + p.node_hop * 2 * (k - 1)
+    seconds: Numbers = p.launch + p.hop * (g - 1) + p.node_hop * 2 * (k - 1)
     if path.inner is not None:
         share = _share(kind, g) if k == 1 or kind not in ("all_to_all", "send_recv") else (g - 1) / (g * k - 1)
         rate = path.inner.bandwidth * p.bandwidth_efficiency

@@ -51,6 +51,6 @@ def scan_time(
     inside = np.minimum(tokens, chunk) * heads * (key_dim + value_dim) * (tokens > 1)
     work = MULTIPLY_ADDS.get(kind, 2.5) * state + inside + conv_kernel * conv_channels
     compute = 2 * sequences * tokens * work / (rates.flops * p.compute_efficiency)
-    moved = 2 * state * state_bytes + 4.0 * conv_channels * max(conv_kernel - 1, 0)
+    moved: Numbers = 2 * state * state_bytes + 4.0 * conv_channels * max(conv_kernel - 1, 0)
     moved = moved + tokens * (2 * conv_channels + heads * value_dim) * 2.0
     return p.launch + soft_max(compute, sequences * moved / (rates.bandwidth * p.memory_efficiency))
