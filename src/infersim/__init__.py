@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from infersim._version import __version__
 
 if TYPE_CHECKING:
-    from infersim.errors import DoesNotFitError, InferSimError, SpecError, UnsupportedError
+    from infersim.errors import DoesNotFitError, InferSimError
     from infersim.ops.transformer import Group, decode, prefill
     from infersim.predict.estimate import Estimate, estimate, sweep_steps
     from infersim.predict.memory import memory_report
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from infersim.specs.workload import Target, Workload
 
 _HOMES = {
-    "DoesNotFitError": "errors", "InferSimError": "errors", "SpecError": "errors", "UnsupportedError": "errors",
+    "DoesNotFitError": "errors", "InferSimError": "errors", 
     "Group": "ops.transformer", "decode": "ops.transformer", "prefill": "ops.transformer",
     "Estimate": "predict.estimate", "estimate": "predict.estimate", "predict_step": "predict.step",
     "sweep_steps": "predict.estimate",
@@ -44,7 +44,7 @@ __all__ = [  # noqa: RUF022 - grouped by what a reader looks for
     "estimate", "Estimate", "predict_step", "prefill", "decode", "Group", "sweep_steps", "memory_report",
     "load_model", "load_accelerator", "load_system", "names", "add_spec_folder", "precision",
     "Parallelism", "EngineKnobs", "Workload", "Target",
-    "InferSimError", "SpecError", "UnsupportedError", "DoesNotFitError", "__version__",
+    "InferSimError", "DoesNotFitError", "__version__",
 ]  # fmt: skip
 
 

@@ -17,7 +17,11 @@ from pathlib import Path
 
 
 class InferSimError(Exception):
-    """Base of every error infersim raises on purpose; the message is meant for the user."""
+    """Base of every error infersim raises on purpose; the message is meant for the user.
+
+    >>> issubclass(SpecError, InferSimError) and issubclass(DoesNotFitError, InferSimError)
+    True
+    """
 
 
 class UnitError(InferSimError, ValueError):
@@ -45,7 +49,11 @@ class UnsupportedError(InferSimError):
 
 
 class DoesNotFitError(InferSimError):
-    """More memory is needed than there is. ``shortfall`` is in bytes per device."""
+    """More memory is needed than there is. ``shortfall`` is in bytes per device.
+
+    >>> DoesNotFitError("short by 2 GiB", shortfall=2**31).shortfall
+    2147483648
+    """
 
     def __init__(self, message: str, *, shortfall: float) -> None:
         self.shortfall = shortfall

@@ -43,6 +43,9 @@ class Group:
 
     ``sampled`` of the new tokens get logits (1; more when a draft is verified). ``encode`` tokens pass through the model's
     tower first, an image's patches or an encoder's prompt; ``source`` encoder tokens are seen by cross attention.
+
+    >>> Group(count=8, new=1, cached=2048).cached
+    2048
     """
 
     count: Numbers
@@ -57,12 +60,20 @@ Batch = tuple[Group, ...]
 
 
 def prefill(tokens: Numbers, *, count: Numbers = 1.0, cached: Numbers = 0.0) -> Batch:
-    """A batch of ``count`` prompts of ``tokens`` new tokens each."""
+    """A batch of ``count`` prompts of ``tokens`` new tokens each.
+
+    >>> prefill(512, count=2)[0].new
+    512
+    """
     return (Group(count, tokens, cached),)
 
 
 def decode(count: Numbers, context: Numbers) -> Batch:
-    """A batch of ``count`` sequences that each add one token to ``context`` cached ones."""
+    """A batch of ``count`` sequences that each add one token to ``context`` cached ones.
+
+    >>> decode(32, 2048)[0].new
+    1.0
+    """
     return (Group(count, 1.0, context),)
 
 

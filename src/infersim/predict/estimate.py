@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from infersim import units
-from infersim.errors import InferSimError, SpecError, UnsupportedError
+from infersim.errors import DoesNotFitError, InferSimError, SpecError
 from infersim.machine.machine import Machine, Mode, build_machine
 from infersim.ops.sampling import SAMPLING_PASSES, Sampler
 from infersim.predict.latency import SteadyState, steady_state
@@ -41,8 +41,15 @@ class Interval:
 class Estimate:
     """What one deployment does under one workload. Times in seconds, rates per second, money in USD.
 
-    Latency and throughput are None where the deployment does not fit. Figures are for all replicas together unless they say
-    per GPU or per user.
+    Where the deployment does not fit, ``state`` is None and asking for a latency raises DoesNotFitError. Figures are for all
+    replicas together unless they say per GPU or per user.
+
+    >>> answer = estimate("meta-llama/Llama-3.1-8B", "H100-SXM", concurrency=8, mode="bound")
+    >>> print(answer)
+    meta-llama/Llama-3.1-8B bf16 on 1 x H100-SXM (TP1, vllm)
+    TTFT 18.5 ms   TPOT 5.14 ms   E2E 1.33 s
+    1,541 output tokens/s per GPU   6.02 requests/s
+    0.39 USD per million output tokens
     """
 
     model: ModelSpec
@@ -71,7 +78,11 @@ class Estimate:
 
     def _steady(self) -> SteadyState:
         if self.state is None:
-            raise UnsupportedError(f"{self.describe()} does not fit, so it has no latency; {self.remedies}")
+            shortfall = self.memory.shortfall
+            missing = units.show(shortfall, "B", binary=True)
+            raise DoesNotFitError(
+                f"{self.describe()} does not fit: short by {missing} per device; {self.remedies}", shortfall=shortfall
+            )
         return self.state
 
     @property

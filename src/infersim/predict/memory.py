@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 
 from infersim import units
-from infersim.errors import DoesNotFitError
 from infersim.machine.machine import Machine
 from infersim.ops.base import Numbers
 from infersim.specs.deployment import EngineKnobs, Parallelism
@@ -226,6 +225,16 @@ def memory_report(
     ``longest_wanted`` tokens of one sequence must fit for the deployment to count as fitting. The engine's rule says what
     ``gpu_memory_utilization`` is a share of: of the device (vLLM), of the device for weights and KV alone (SGLang), or of
     what is free after loading (TensorRT-LLM).
+
+    >>> from infersim import estimate
+    >>> memory = estimate("meta-llama/Llama-3.1-8B", "H100-SXM").memory
+    >>> print(memory)
+    weights            15 GiB
+    activations      1.88 GiB
+    runtime           276 MiB
+    CUDA graphs      1.04 GiB
+    KV cache         54.2 GiB
+    device           79.2 GiB
     """
     knobs = knobs or EngineKnobs()
     rule = machine.engine.memory
@@ -254,12 +263,3 @@ def memory_report(
         pool = min(pool, knobs.num_gpu_blocks_override * block_size * max(rates.per_token, 1e-9))
     return MemoryReport(capacity, budget, weights, activations, runtime, graphs, pool, one - pool if room > 0 else one - room,
                         block_size, rates)  # fmt: skip
-
-
-def require_fit(report: MemoryReport, what: str, remedies: str) -> None:
-    """DoesNotFitError with the shortfall and what would fit, unless the report fits."""
-    if not report.fits:
-        missing = units.show(report.shortfall, "B", binary=True)
-        raise DoesNotFitError(
-            f"{what} does not fit: short by {missing} per device; {remedies}", shortfall=report.shortfall
-        )

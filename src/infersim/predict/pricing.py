@@ -31,14 +31,26 @@ Pricer = Callable[[Any, "Columns", Machine, Any], tuple[Any, Fitted]]
 
 @dataclass(frozen=True)
 class Columns:
-    """Fields of several alike ops as one array each; of one op as they are."""
+    """Fields of several alike ops, one row per op and ``dimensions`` of the batch behind it; of one op as they are."""
 
     ops: Sequence[Any]
+    shape: tuple[int, ...]
 
     def __getattr__(self, field: str) -> Any:
         if len(self.ops) == 1:
             return getattr(self.ops[0], field)
-        return np.array([float(getattr(op, field)) for op in self.ops])
+        values = [getattr(op, field) for op in self.ops]
+        if not any(isinstance(value, np.ndarray) for value in values):
+            return np.array(values, dtype=float).reshape((-1,) + (1,) * len(self.shape))
+        rows = np.empty((len(values), *self.shape))
+        for row, value in enumerate(values):
+            rows[row] = value
+        return rows
+
+
+STACKED_POINTS = 64
+"""Up to this many batches at once, alike ops are priced in one call; beyond it the arrays are long enough alone, and an op's
+own sizes stay plain numbers."""
 
 
 def kernel_seconds(
@@ -46,17 +58,17 @@ def kernel_seconds(
 ) -> tuple[Array, list[str], list[float]]:
     """Seconds of one repetition of every op, the source of each figure, and its log spread.
 
-    For a single batch, ops that differ in nothing but their sizes are priced in one call; for arrays of batches each op is
-    a call of its own, so that its fixed sizes stay plain numbers.
+    Ops that differ in nothing but their sizes are priced in one call, unless the arrays of batches are long.
     """
     seconds, sources, spreads = np.zeros(shape), [""] * len(ops), [0.0] * len(ops)
+    stacked = int(np.prod(shape[1:])) <= STACKED_POINTS
     together: dict[Any, list[int]] = defaultdict(list)
     for row, op in enumerate(ops):
-        alike = _signature(op) if len(shape) == 1 else row
+        alike = _signature(op) if stacked else row
         together[type(op), units[row], alike].append(row)
     for (kind, unit, _), rows in together.items():
         members = [ops[row] for row in rows]
-        time, fitted = PRICERS[kind](members[0], Columns(members), machine, unit)
+        time, fitted = PRICERS[kind](members[0], Columns(members, shape[1:]), machine, unit)
         if len(rows) > 1:
             seconds[rows] = time
         else:

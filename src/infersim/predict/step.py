@@ -188,6 +188,14 @@ def predict_step(
 
     Counts and lengths in the batch may be arrays: then every figure is an array of that shape. The step passes through all
     pipeline stages; with several micro-batches in flight a stage's device is free again after its share.
+
+    >>> from infersim import decode, load_model, precision
+    >>> from infersim.machine.machine import build_machine
+    >>> from infersim.specs.library import load_accelerator, load_engine
+    >>> h100 = build_machine(load_accelerator("H100-SXM"), None, load_engine("vllm"), "bound")
+    >>> step = predict_step(load_model("meta-llama/Llama-3.1-8B"), Parallelism(), precision("bf16"), decode(1.0, 2047.0), h100)
+    >>> round(float(step.seconds) * 1e3, 2), step.parts()[0].name, step.parts()[0].bound
+    (4.56, 'gate_up_proj', 'memory')
     """
     sequences = sum(group.count for group in batch)
     return price(step_ops(model, parallelism, precision, batch, sampler=sampler), machine, sequences, eager=eager)

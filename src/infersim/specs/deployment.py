@@ -20,6 +20,9 @@ class Parallelism(Spec):
     ``tensor`` ranks its own sequences for attention while the experts stay shared; ``expert`` deals whole experts out to
     that many groups (of the tensor x attention_data ranks); ``context`` splits the tokens of one sequence; ``replicas``
     are independent copies behind a router.
+
+    >>> Parallelism(tensor=2, attention_data=4, expert=8).devices
+    8
     """
 
     tensor: Degree = 1
@@ -67,7 +70,11 @@ class Parallelism(Spec):
 
 
 class EngineKnobs(Spec):
-    """Engine settings a user gave; what is left None takes the engine's default."""
+    """Engine settings a user gave; what is left None takes the engine's default.
+
+    >>> EngineKnobs(max_num_seqs=64).max_num_seqs
+    64
+    """
 
     max_num_seqs: Annotated[int, Field(ge=1, le=10**6)] | None = None
     max_num_batched_tokens: Annotated[int, Field(ge=1, le=10**8)] | None = None

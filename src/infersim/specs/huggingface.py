@@ -33,7 +33,7 @@ LENGTH_FIELDS = ("max_position_embeddings", "n_positions", "seq_length", "max_se
 
 
 def load_model(name: str | Path) -> ModelSpec:
-    """The model called ``name``: a bundled spec, a folder with a ``config.json``, a ``.json`` or ``.yaml`` file, or an id in the
+    """The model called ``name``: a bundled spec (which wins over a folder of that name), a folder with a ``config.json``, a ``.json`` or ``.yaml`` file, or an id in the
     local Hugging Face cache; an id that is nowhere is downloaded where ``huggingface_hub`` is installed and online.
 
     Raises SpecError (with file and field) for a config that cannot be used, UnknownNameError with the nearest names.
@@ -44,20 +44,22 @@ def load_model(name: str | Path) -> ModelSpec:
     text = str(name)
     if not text.strip():
         raise UnknownNameError(f"a name of a model is needed, got {text!r}", field="model")
+    if not text.startswith((".", "/", "~")) and not text.endswith(".json"):
+        try:
+            return library.load_bundled_model(text)
+        except UnknownNameError as error:
+            unknown = error
+    else:
+        unknown = UnknownNameError(f"no file or folder {text!r}", field="model")
     path = Path(text).expanduser()
     if path.is_dir():
         return _from_file(path / "config.json")
     if path.suffix == ".json":
         return _from_file(path)
-    try:
-        return library.load_bundled_model(text)
-    except UnknownNameError as unknown:
-        cached = cached_config(text)
-        if cached is None:
-            cached = _download(text)
-        if cached is None:
-            raise unknown from None
-        return _from_file(cached, name=text)
+    cached = cached_config(text) or _download(text)
+    if cached is None:
+        raise unknown
+    return _from_file(cached, name=text)
 
 
 def _from_file(path: Path, name: str | None = None) -> ModelSpec:

@@ -40,7 +40,12 @@ def _bundled(kind: str) -> Path:
 
 
 def add_spec_folder(folder: str | Path) -> None:
-    """Look into ``folder`` first from now on. Raises SpecError where it is not a folder."""
+    """Look into ``folder`` first from now on. Raises SpecError where it is not a folder.
+
+    >>> add_spec_folder("/no/such/folder")
+    Traceback (most recent call last):
+    infersim.errors.SpecError: no such folder of specs: '/no/such/folder'
+    """
     path = Path(folder).expanduser()
     if not path.is_dir():
         raise SpecError(f"no such folder of specs: {str(folder)!r}")
@@ -137,7 +142,11 @@ def _fields_at(kind: type[Spec], location: tuple[Any, ...]) -> list[str]:
 
 
 def names(kind: str) -> list[str]:
-    """The names of all specs of a kind, sorted: ``accelerators``, ``systems`` or ``models``."""
+    """The names of all specs of a kind, sorted: ``accelerators``, ``systems``, ``engines`` or ``models``.
+
+    >>> names("engines")
+    ['sglang', 'trtllm', 'vllm']
+    """
     return sorted(files(kind), key=str.lower)
 
 

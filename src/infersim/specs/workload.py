@@ -15,6 +15,9 @@ class Workload(Spec):
     """A steady closed loop: ``concurrency`` users, each sending the next request when the last has ended.
 
     Lengths are means in tokens. ``prefix_hit`` is the share of the prompt whose KV cache is already there.
+
+    >>> Workload(input_tokens=2000, prefix_hit=0.75).cached_tokens
+    1500.0
     """
 
     input_tokens: Annotated[float, Field(ge=1, le=1e8)] = 1024.0
@@ -29,7 +32,11 @@ class Workload(Spec):
 
 
 class Target(Spec):
-    """Service levels a deployment must meet; means unless a percentile is named."""
+    """Service levels a deployment must meet, as means.
+
+    >>> Target.model_validate("ttft=800ms").ttft
+    0.8
+    """
 
     ttft: Seconds | None = None
     tpot: Seconds | None = None
