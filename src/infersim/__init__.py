@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from infersim.specs.workload import Target, Workload
 
 _HOMES = {
-    "DoesNotFitError": "errors", "InferSimError": "errors", 
+    "DoesNotFitError": "errors", "InferSimError": "errors",
     "Group": "ops.transformer", "decode": "ops.transformer", "prefill": "ops.transformer",
     "Estimate": "predict.estimate", "estimate": "predict.estimate", "predict_step": "predict.step",
     "sweep_steps": "predict.estimate",

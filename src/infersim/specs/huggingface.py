@@ -33,8 +33,9 @@ LENGTH_FIELDS = ("max_position_embeddings", "n_positions", "seq_length", "max_se
 
 
 def load_model(name: str | Path) -> ModelSpec:
-    """The model called ``name``: a bundled spec (which wins over a folder of that name), a folder with a ``config.json``, a ``.json`` or ``.yaml`` file, or an id in the
-    local Hugging Face cache; an id that is nowhere is downloaded where ``huggingface_hub`` is installed and online.
+    """The model called ``name``: a bundled spec (which wins over a folder of that name), a folder with a ``config.json``, a
+    ``.json`` or ``.yaml`` file, or an id in the local Hugging Face cache; an id that is nowhere is downloaded where
+    ``huggingface_hub`` is installed and online.
 
     Raises SpecError (with file and field) for a config that cannot be used, UnknownNameError with the nearest names.
 
