@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable
 from typing import Any
 
 from infersim.errors import UnsupportedError, did_you_mean
@@ -14,43 +13,22 @@ from infersim.specs.precision import Precision, Role, RolePrecision
 COMPUTE_TYPES = {"bfloat16": "bf16", "float16": "fp16", "half": "fp16", "float32": "bf16"}
 """Type a checkpoint runs in: engines load 32-bit checkpoints in 16 bits unless told otherwise."""
 
-METHODS = ("auto-round", "awq", "bitsandbytes", "compressed-tensors", "fbgemm_fp8", "fp8", "gptq", "modelopt", "mxfp4", "quark")
+METHODS = ("awq", "bitsandbytes", "compressed-tensors", "fbgemm_fp8", "fp8", "gptq", "modelopt", "mxfp4")
 
-MODULES: dict[Role, tuple[tuple[str, ...], ...]] = {
+PROBES: dict[Role, tuple[str, ...]] = {
     "attention": (
-        ("self_attn.q_proj", "self_attn.k_proj", "self_attn.o_proj"),
-        ("self_attn.q_b_proj", "self_attn.kv_b_proj", "self_attn.o_proj"),
-        ("attn.wq_b", "attn.wo_b"),
-        ("linear_attn.in_proj_qkv", "linear_attn.out_proj"),
-        ("linear_attn.in_proj_qkvz", "linear_attn.out_proj"),
-        ("mixer.in_proj", "mixer.out_proj"),
-        ("mixer.q_proj", "mixer.o_proj"),
+        "model.layers.1.self_attn.q_proj",
+        "model.layers.1.self_attn.o_proj",
+        "model.layers.1.linear_attn.out_proj",
     ),
-    "mlp": (("mlp.gate_proj", "mlp.down_proj"), ("mlp.up_proj", "mlp.down_proj"), ("ffn.w1", "ffn.w2"), ("mlp.fc1", "mlp.fc2")),
-    "experts": (
-        ("mlp.experts.0.gate_proj", "mlp.experts.0.down_proj"),
-        ("mlp.experts.0.up_proj", "mlp.experts.0.down_proj"),
-        ("block_sparse_moe.experts.0.w1", "block_sparse_moe.experts.0.w2"),
-        ("ffn.experts.0.w1", "ffn.experts.0.w2"),
-        ("mixer.experts.0.up_proj", "mixer.experts.0.down_proj"),
-        ("feed_forward.experts.0.gate_proj", "feed_forward.experts.0.down_proj"),
-    ),
-    "shared_expert": (
-        ("mlp.shared_experts.gate_proj", "mlp.shared_experts.down_proj"),
-        ("mlp.shared_expert.gate_proj", "mlp.shared_expert.down_proj"),
-        ("ffn.shared_experts.w1", "ffn.shared_experts.w2"),
-        ("mixer.shared_experts.up_proj", "mixer.shared_experts.down_proj"),
-        ("feed_forward.shared_expert.gate_proj", "feed_forward.shared_expert.down_proj"),
-    ),
-    "router": (("mlp.gate",), ("mlp.router",), ("block_sparse_moe.gate",), ("ffn.gate",), ("feed_forward.router",), ("router.proj",)),
-}  # fmt: skip
-"""Names that the modules of a role have inside a layer; each group belongs to one way of naming them."""
-
-EXPERTS_BESIDE_MLP: dict[Role, tuple[tuple[str, ...], ...]] = {
-    "experts": (("experts.0.gate_proj", "experts.0.down_proj"),),
-    "shared_expert": (("mlp.gate_proj", "mlp.down_proj"),),
+    "mlp": ("model.layers.1.mlp.gate_proj", "model.layers.1.mlp.down_proj"),
+    "experts": ("model.layers.1.mlp.experts.0.gate_proj", "model.layers.1.block_sparse_moe.experts.0.w1"),
+    "shared_expert": ("model.layers.1.mlp.shared_experts.gate_proj", "model.layers.1.mlp.shared_expert.gate_proj"),
+    "router": ("model.layers.1.mlp.gate", "model.layers.1.mlp.router"),
+    "lm_head": ("lm_head",),
+    "tower": ("vision_tower.encoder.layers.1.mlp.fc1", "visual.blocks.1.mlp.linear_fc1"),
 }
-"""The same where the routed experts stand beside ``mlp`` instead of inside it (Gemma 4)."""
+"""Module names that stand for a role when an exclusion list is read."""
 
 ALL_LINEAR: tuple[Role, ...] = ("attention", "mlp", "experts", "shared_expert")
 
@@ -108,74 +86,44 @@ def _precision(
     )
 
 
-def excluded_roles(
-    patterns: list[str], *, layers: int = 4, dense: int = 0, modules: dict[Role, tuple[tuple[str, ...], ...]] | None = None
-) -> set[Role]:
-    """Roles that an exclusion list names in most of the layers that have them; the LM head and towers by themselves.
-
-    Patterns are module names (or parts of them), globs, or ``re:`` expressions. ``dense`` is the number of layers at the
-    start that have a dense block and no experts, where a model has such.
+def excluded_roles(patterns: list[str]) -> set[Role]:
+    """Roles whose every probe matches a pattern: globs, ``re:`` expressions, or parts of module names.
 
     >>> sorted(excluded_roles(["lm_head", "model.layers.*.self_attn*", "re:.*shared_experts.*"]))
     ['attention', 'lm_head', 'shared_expert']
-    >>> excluded_roles(["model.layers.0.self_attn.o_proj", "model.layers.1*"], layers=8)
-    set()
-    """  # fmt: skip
-    general, by_layer = _sorted_patterns(patterns)
+    """
+    tests = [_matcher(pattern) for pattern in patterns if isinstance(pattern, str)]
     found: set[Role] = set()
-    for role, schemes in (MODULES | (modules or {})).items():
-        places = range(layers)
-        if dense and role != "attention":
-            places = range(dense) if role == "mlp" else range(dense, layers)
-        hits = 0
-        for place in places:
-            tests = general + by_layer.get(place, [])
-            names = {name: f"layers.{place}.{name}" for scheme in schemes for name in scheme}
-            matched = {name for name, full in names.items() if any(test(full) for test in tests)}
-            hits += any(matched.issuperset(scheme) for scheme in schemes)
-        if 2 * hits > len(places) > 0:
+    for role, probes in PROBES.items():
+        if any(any(test(probe) for test in tests) for probe in probes):
             found.add(role)
-    if any(test("lm_head") or test("head") for test in general):
-        found.add("lm_head")
-    if any(test(name) for test in general for name in ("vision_tower.layers.1", "visual.blocks.1", "vision_model.layers.1")):
-        found.add("tower")
     return found
 
 
-_PREFIX = re.compile(r"^((model|language_model|backbone|transformer)\.)+")
-_LAYER = re.compile(r"^layers\.(\d+)(?=\.|$)")
-
-Test = Callable[[str], bool]
-
-
-def _sorted_patterns(patterns: list[str]) -> tuple[list[Test], dict[int, list[Test]]]:
-    """Tests that hold for any layer, and those of one layer (there may be hundreds)."""
-    general: list[Test] = []
-    by_layer: dict[int, list[Test]] = {}
-    for pattern in patterns:
-        plain = pattern if pattern.startswith("re:") else _PREFIX.sub("", pattern)
-        layer = _LAYER.match(plain)
-        if layer and len(layer[1]) < 6:
-            by_layer.setdefault(int(layer[1]), []).append(_matcher(plain))
-        else:
-            general.append(_matcher(plain))
-    return general, by_layer
-
-
-def _matcher(pattern: str) -> Test:
-    """Whether a module (without its model's prefix) is meant by a pattern or lies below a module that is."""
+def _matcher(pattern: str) -> Any:
     if pattern.startswith("re:"):
         try:
             expression = re.compile(pattern[3:])
         except re.error:
             return lambda name: False
-        return lambda name: any(expression.match(prefix + name) for prefix in ("model.", "language_model.model.", ""))
-    if "*" in pattern:
-        glob = re.compile(".*".join(re.escape(part) for part in pattern.split("*")) + r"(\..*)?")
-        return lambda name: glob.fullmatch(name) is not None or glob.fullmatch("model." + name) is not None
-    if "." not in pattern:
-        return lambda name: pattern in name.split(".")
-    return lambda name: name == pattern or name.startswith(pattern + ".") or name.endswith("." + pattern)
+        return lambda name: expression.match(name) is not None
+    plain = re.sub(r"(layers|blocks)\.\d+(\.|$)", r"\1.1\2", pattern)
+    if "*" in plain:
+        glob = re.compile(".*".join(re.escape(part) for part in plain.split("*")) + r"(\..*)?")
+        return lambda name: glob.fullmatch(name) is not None
+    tail = plain.rsplit(".", 1)[-1]
+    if tail in (
+        "self_attn",
+        "mlp",
+        "experts",
+        "shared_experts",
+        "shared_expert",
+        "linear_attn",
+        "visual",
+        "vision_tower",
+    ):
+        return lambda name: plain in name
+    return lambda name: name == plain or name.startswith(plain + ".")
 
 
 def _texts(reader: ConfigReader, *names: str) -> list[str]:
