@@ -237,3 +237,91 @@ def test_full_length_requests_in_the_pool() -> None:
     assert pytest.approx(58.1, rel=1e-3) == 58.11 * 2**30 / 131_072 / 8192
     answer = estimate(LLAMA_8B, "H100-SXM", input_tokens=7936, output_tokens=256, mode="bound")
     assert float(answer.memory.max_sequences(8192)) == answer.memory.kv_tokens // 8192
+
+
+def test_batch_where_decode_turns_compute_bound() -> None:
+    """Linear layers in bf16 or fp8 meet an H100's ridge at a batch of 295, with 4-bit weights at about 74."""
+    h100 = load_accelerator("H100-SXM")
+    gemm = {name: SCHEMES[name].of("mlp") for name in ("bf16", "fp8", "w4a16")}
+    for name, unit, expected in (("bf16", "bf16", 295), ("fp8", "fp8", 295), ("w4a16", "bf16", 76)):
+        weights, _ = gemm[name]
+        batch = h100.peak_flops[unit] / h100.memory.bandwidth * weights.bytes / 2  # type: ignore[index]
+        assert batch == pytest.approx(expected, rel=0.01)
+
+
+def test_decode_attention_intensity_does_not_depend_on_the_batch() -> None:
+    """2 (H/K) / b FLOP per byte: 1 for MHA, 4 for GQA 4:1, whatever the batch."""
+    for kv_heads, expected in ((32, 1.0), (8, 4.0)):
+        for batch in (1.0, 64.0):
+            op = Attention("decode", 1, batch, 1.0, 1e6, 32, kv_heads, 128, 128)
+            assert float(op.flops / op.bytes) == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.mark.parametrize(("model", "tokens"), [(LLAMA_8B, 114_512), (LLAMA_70B, 424_205)])
+def test_kv_cache_reads_equal_weight_reads(model: str, tokens: int) -> None:
+    """bf16 decode: as many bytes of KV as of weights (embedding table not read) at this many tokens in the batch."""
+    spec = load_model(model)
+    weights = weight_bytes(spec, ONE, SCHEMES["bf16"]) - 2 * spec.embedding_parameters
+    assert weights / cache_rates(spec, ONE, SCHEMES["bf16"]).per_token == pytest.approx(tokens, rel=1e-4)
+
+
+def test_doubling_a_long_prompt() -> None:
+    """8B: 131,072 tokens are 1.83e15 linear and 4.50e15 attention FLOP; from 64k to 128k work grows 3.10 times."""
+    whole, half = (linear_and_attention(LLAMA_8B, prefill(float(n)))[0] for n in (131_072, 65_536))
+    assert whole == pytest.approx(1.83e15 + 4.50e15, rel=2e-3)
+    assert whole / half == pytest.approx(3.10, rel=2e-3)
+
+
+def test_expert_dispatch_bytes_of_deepseek_v3() -> None:
+    """128 tokens, 8 experts, width 7168: 7.34 MB dispatched in fp8, 14.7 MB combined in bf16, when all cross ranks."""
+    parallelism = Parallelism(attention_data=64, expert=64)
+    ops = step_ops(load_model("deepseek-ai/DeepSeek-V3"), parallelism, SCHEMES["fp8"], decode(128.0 * 64, 1000.0))
+    sent = {op.name: float(op.link_bytes) for op in ops if op.name.startswith("expert ")}
+    remote = 1 - 1 / 64
+    assert sent["expert dispatch"] == pytest.approx(7.34e6 * remote, rel=1e-3)
+    assert sent["expert combine"] == pytest.approx(14.68e6 * remote, rel=1e-3)
+
+
+def test_ring_attention_overlap() -> None:
+    """8B on H100: compute hides the exchange from 549 tokens a rank over NVLink, 4,945 over 50 GB/s (2310.01889)."""
+    for bandwidth, expected in ((450e9, 549), (50e9, 4_945)):
+        tokens = 989e12 * 8 * 2 / (2 * 32 * bandwidth)
+        exchanged, computed = 2 * tokens * 8 * 128 * 2 / bandwidth, 4 * tokens**2 * 32 * 128 / 989e12
+        assert tokens == pytest.approx(expected, rel=1e-3)
+        assert exchanged == pytest.approx(computed, rel=1e-9)
+
+
+def test_tensor_parallel_all_reduces() -> None:
+    """A dense layer has two all-reduces of B d b bytes: Llama-3.1-70B, batch 64: 160 of 1.05 MB, and one for the embedding."""
+    ops = step_ops(load_model(LLAMA_70B), Parallelism(tensor=8), SCHEMES["bf16"], decode(64.0, 1000.0))
+    reduces = [op for op in ops if getattr(op, "kind", "") == "all_reduce"]
+    assert sum(op.count for op in reduces) == 161
+    assert {float(op.payload) for op in reduces} == {64 * 8192 * 2}  # type: ignore[attr-defined]
+
+
+def test_pipeline_sends_and_stages() -> None:
+    """Four stages: three sends of B d b bytes, a quarter of the layers on each, no head and table together."""
+    parallelism = Parallelism(pipeline=4)
+    model = load_model(LLAMA_70B)
+    sends = [
+        op for op in step_ops(model, parallelism, SCHEMES["bf16"], decode(16.0, 1000.0)) if op.name == "pipeline send"
+    ]
+    assert [op.count for op in sends] == [3.0]
+    assert float(sends[0].payload) == 16 * 8192 * 2  # type: ignore[attr-defined]
+    stage = 2 * (model.layer_weights() / 4 + model.vocab_size * model.hidden_size + model.hidden_size)
+    assert weight_bytes(model, parallelism, SCHEMES["bf16"]) == pytest.approx(stage, rel=1e-6)
+
+
+def test_attention_data_parallel_does_not_repeat_the_latent_cache() -> None:
+    """DeepSeek-V3 on eight ranks: tensor parallelism holds every latent eight times, attention data parallelism once."""
+    model, kwargs = "deepseek-ai/DeepSeek-V3", {"input_tokens": 4000, "output_tokens": 1000, "mode": "bound"}
+    tensor = estimate(model, "H200-SXM", tensor_parallel=8, **kwargs)  # type: ignore[arg-type]
+    data = estimate(model, "H200-SXM", attention_data_parallel=8, expert_parallel=8, **kwargs)  # type: ignore[arg-type]
+    assert (
+        data.memory.kv_tokens > 4 * tensor.memory.kv_tokens
+    )  # eight pools, less the attention weights that each rank now holds whole
+
+
+def test_speculative_verification_touches_more_experts() -> None:
+    """One sequence with four drafts on 256 experts of which 8 are chosen: 37.6 experts instead of 8."""
+    assert float(distinct_experts(5, 256, 8)) == pytest.approx(37.6, rel=1e-3)

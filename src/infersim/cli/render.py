@@ -134,9 +134,9 @@ def _room(answer: Estimate) -> str:
     sequences = float(memory.max_sequences(tokens))
     rate = memory.rates.per_token
     longest = memory.longest_context()
-    held = f"{sequences:,.0f} sequences of {tokens:,.0f} tokens" if sequences < 1e9 else "no limit on sequences"
-    alone = f"{longest:,.0f} tokens alone" if longest < 1e9 else "any length alone"
-    return f"  KV cache: {show(rate, 'B', binary=True)}/token per device; room for {held}, {alone}"
+    held = f"{sequences:,.0f} x {tokens:,.0f} tokens" if sequences < 1e9 else "any number of sequences"
+    alone = f"one of {longest:,.0f}" if longest < 1e9 else "one of any length"
+    return f"  KV cache: {show(rate, 'B', binary=True)}/token per device; room for {held}, or {alone}"
 
 
 def _figures(answer: Estimate) -> Table:
@@ -154,12 +154,12 @@ def _figures(answer: Estimate) -> Table:
         table.add_row("per user", f"{answer.tokens_per_second_per_user:,.1f} tok/s", "output tokens while streaming")
         table.add_row(
             "per GPU", f"{answer.output_tokens_per_second_per_gpu:,.0f} tok/s",
-            f"output; {answer.requests_per_second:,.3g} requests/s and {answer.total_tokens_per_second:,.0f} tok/s in all",
+            f"output; {show_number(answer.requests_per_second)} requests/s and {answer.total_tokens_per_second:,.0f} tok/s in all",
         )  # fmt: skip
     else:
         table.add_row(
             "throughput",
-            f"{answer.requests_per_second:,.3g} req/s",
+            f"{show_number(answer.requests_per_second)} req/s",
             f"{answer.total_tokens_per_second:,.0f} tok/s in all",
         )
     running, waiting = float(answer.state.running), float(answer.state.waiting)

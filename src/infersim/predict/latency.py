@@ -3,13 +3,14 @@
 C users each send the next request when the last has ended. A replica then runs b decoding sequences, and for every
 (O - 1) tokens that a sequence decodes one prompt of I tokens must be prefilled beside it:
 
-    TPOT = D(b) + f (M(b) - D(b))       f = b n / (O - 1) prefill steps per decode step, at most 1
+    TPOT = D(b) + f (M(b) - D(b))       f = b n / (q (O - 1)) prefill steps per decode step, at most 1
     TTFT = wait for the running step + queue of prompts ahead + n M + host
     C = X E2E                           Little's law, which fixes b and the throughput X
 
-D is a pure decode step; M one that also carries a prefill chunk; n chunks make a prompt. Where f would exceed 1 the
-prefill is the bottleneck: every step carries a chunk, and what does not fit waits. Everything broadcasts: lengths and
-concurrency may be arrays, and one call then answers for all of them.
+D is a pure decode step; M one that also carries prefill: q short prompts at once, or one of the n chunks of a long one, as
+far as the token budget of a step allows. Where f would exceed 1 the prefill is the bottleneck: every step carries all it can,
+and what does not fit waits. With attention data parallelism every rank schedules its own share and all step together.
+Everything broadcasts: lengths and concurrency may be arrays, and one call then answers for all of them.
 """
 
 from __future__ import annotations
@@ -93,7 +94,7 @@ def steady_state(
     decode steps and E2E is TTFT. Sequences decode at a mean context of I + O/2. With p pipeline stages the sequences form
     p micro-batches, each stage working on one of them.
     """
-    engine, stages = machine.engine, parallelism.pipeline
+    engine, stages, ranks = machine.engine, parallelism.pipeline, parallelism.attention_data
     prompt, cached, output, users = (
         np.asarray(x, dtype=float) for x in (input_tokens, cached_tokens, output_tokens, users)
     )
@@ -106,23 +107,29 @@ def steady_state(
     context = prompt + output / 2
 
     slots = float(knobs.max_num_seqs or machine.max_num_seqs)
-    capacity = np.maximum(1.0, np.minimum(slots, memory.max_sequences(context if generates else prompt)))
+    capacity = np.maximum(1.0, np.minimum(slots * ranks, memory.max_sequences(context if generates else prompt)))
     limit = np.minimum(users, capacity)
 
     budget = float(knobs.max_num_batched_tokens or machine.max_num_batched_tokens)
     chunked = engine.enable_chunked_prefill if knobs.enable_chunked_prefill is None else knobs.enable_chunked_prefill
-    room = np.maximum(budget - limit / stages, budget / 8)
+    room = np.maximum(budget - limit / stages / ranks, budget / 8)
     chunk = np.minimum(fresh, room) if chunked else fresh
     chunks = fresh / chunk
     mean_cached = cached + (fresh - chunk) / 2
+    others = (limit - 1) / limit  # nobody's decoding waits for his own prompt
+    due = limit * others / np.maximum(steps, 1.0) / stages if generates else limit
+    together = np.minimum(
+        np.maximum(np.maximum(room / fresh, 1.0), 1.0) * ranks, np.maximum(due, np.minimum(limit, ranks))
+    )
+    together = np.where(chunks > 1, np.minimum(limit, ranks), np.maximum(together, 1.0))
 
     # rows: for every load node a decode step alone and one with a chunk beside it; last the chunk alone
-    shape = np.broadcast_shapes(limit.shape, chunk.shape, context.shape)
+    shape = np.broadcast_shapes(limit.shape, chunk.shape, context.shape, together.shape)
     nodes = np.stack([np.broadcast_to(limit * share, shape) for share in LOAD_NODES])
     decoding = np.maximum(nodes / stages, np.minimum(nodes, 1.0)) * (steps > 0)
     beside = decoding if engine.mixed_batches else np.zeros_like(decoding)
     none, one = np.zeros((1, *shape)), np.ones((1, *shape))
-    prompts = np.concatenate([np.zeros_like(decoding), np.ones_like(decoding), one])
+    prompts = np.concatenate([np.zeros_like(decoding), np.broadcast_to(together, decoding.shape), one])
     decodes = np.concatenate([np.maximum(decoding, 1e-9), beside, none])
     batch = (
         Group(prompts, chunk, mean_cached, encode=source / chunks, source=source),
@@ -138,27 +145,27 @@ def steady_state(
 
     if not shape:  # plain floats are ten times as fast as arrays of no dimension
         limit, chunks, steps, users, lone = float(limit), float(chunks), float(steps), float(users), float(lone)
+        others, together = float(others), float(together)
     minimum, maximum = (np.minimum, np.maximum) if shape else (min, max)
     running = limit
-    others = (limit - 1) / limit  # nobody's decoding waits for his own prompt
     for _ in range(ROUNDS):
         alone, carried = _between(nodes, alone_at, running), _between(nodes, mixed_at, running)
         extra = maximum(carried - alone, 0.0)
-        wanted = running * others * chunks / maximum(steps, 1.0) / stages
+        wanted = running * others * chunks / maximum(steps, 1.0) / stages / together
         tpot = alone + minimum(wanted, 1.0) * extra
         busy = minimum(minimum(wanted, 1.0) * extra / tpot, 0.95)
         shared = minimum(maximum(running - 1, 0.0), 1.0)
         service = chunks * (lone + shared * (carried - lone))
         queue = minimum(0.5 * busy / (1 - busy) * chunks * extra, 0.5 * limit * service)
         ttft = 0.5 * tpot * minimum(users - 1, 1.0) + queue + service
-        blocked = maximum(limit * chunks * carried / stages - steps * tpot, ttft)
+        blocked = maximum(limit * chunks * carried / stages / together - steps * tpot, ttft)
         ttft = ttft + (wanted > 1) * (blocked - ttft)
         settled = minimum(limit, maximum(limit * steps * tpot / (ttft + steps * tpot), 1e-6))
         running = running + DAMPING * (settled - running)
     if not generates:
-        tpot, ttft, extra = 0.0 * lone, limit * chunks * lone, lone
+        tpot, ttft, extra, running = 0.0 * lone, limit / together * chunks * carried, carried, limit
     elif np.any(steps == 0):
-        tpot, ttft = np.where(steps > 0, tpot, 0.0), np.where(steps > 0, ttft, limit * chunks * lone)
+        tpot, ttft = np.where(steps > 0, tpot, 0.0), np.where(steps > 0, ttft, limit / together * chunks * carried)
     per_request = engine.host.request + engine.host.token * prompt if machine.mode == "calibrated" else 0.0
     rate = limit / (ttft + steps * tpot + per_request)
     waiting = maximum(users - limit, 0.0)
@@ -166,7 +173,7 @@ def steady_state(
     micro_batch = maximum(running / stages, minimum(running, 1.0))
     return SteadyState(
         ttft=ttft, tpot=tpot, e2e=ttft + steps * tpot, requests_per_second=rate, running=running, waiting=waiting,
-        prefill_share=minimum(1.0, rate * chunks * extra / stages),
+        prefill_share=minimum(1.0, rate * chunks * extra / stages / together),
         prefill_batch=(Group(1.0, chunk[()], mean_cached[()], encode=source, source=source),),
         decode_batch=(Group(micro_batch, 1.0, context[()], source=source),),
     )  # fmt: skip

@@ -168,6 +168,8 @@ class MemoryReport:
     """Bytes missing for weights, activations and runtime, plus one sequence of ``longest_wanted`` tokens."""
     block_size: int
     rates: CacheRates
+    attention_ranks: int = 1
+    """Ranks that keep sequences of their own: each has a pool like this one."""
 
     @property
     def fits(self) -> bool:
@@ -175,19 +177,21 @@ class MemoryReport:
 
     @property
     def kv_tokens(self) -> float:
-        """Tokens of ever-growing cache that the pool holds, whole blocks; infinite where no layer grows."""
+        """Tokens of ever-growing cache that a replica's pools hold, whole blocks; infinite where no layer grows."""
         if self.rates.per_token == 0:
             return math.inf
-        return math.floor(self.kv_pool / (self.rates.per_token * self.block_size)) * self.block_size
+        return (
+            self.attention_ranks * math.floor(self.kv_pool / (self.rates.per_token * self.block_size)) * self.block_size
+        )
 
     @property
     def kv_blocks(self) -> float:
         return self.kv_tokens / self.block_size
 
     def max_sequences(self, tokens: Numbers) -> Numbers:
-        """Sequences of ``tokens`` each that the pool holds at once."""
+        """Sequences of ``tokens`` each that a replica's pools hold at once."""
         each = self.rates.bytes(tokens, block_size=self.block_size)
-        return np.floor(self.kv_pool / np.maximum(each, 1e-9))
+        return self.attention_ranks * np.floor(self.kv_pool / np.maximum(each, 1e-9))
 
     def longest_context(self) -> float:
         """Tokens of a lone sequence that fills the pool; infinite where the cache does not grow."""
@@ -261,5 +265,6 @@ def memory_report(
     pool = max(room, 0.0)
     if knobs.num_gpu_blocks_override is not None:
         pool = min(pool, knobs.num_gpu_blocks_override * block_size * max(rates.per_token, 1e-9))
-    return MemoryReport(capacity, budget, weights, activations, runtime, graphs, pool, one - pool if room > 0 else one - room,
-                        block_size, rates)  # fmt: skip
+    missing = one - pool if room > 0 else one - room
+    return MemoryReport(capacity, budget, weights, activations, runtime, graphs, pool, missing, block_size, rates,
+                        parallelism.attention_data)  # fmt: skip
