@@ -41,8 +41,8 @@ class ConfigReader:
     def has(self, *names: str) -> bool:
         return self.raw(*names)[1] is not None
 
-    def size(self, *names: str, default: int | None = None, least: int = 1) -> int:
-        """A whole number of at least ``least``; SpecError where it is missing without a default."""
+    def size(self, *names: str, default: int | None = None, least: int = 1, most: int = LARGEST) -> int:
+        """A whole number from ``least`` to ``most``; SpecError where it is missing without a default."""
         name, value = self.raw(*names)
         if value is None:
             if default is not None:
@@ -53,13 +53,13 @@ class ConfigReader:
             value = int(value)
         if isinstance(value, bool) or not isinstance(value, int):
             raise self.error(name, f"must be a whole number, got {_shown(value)}")
-        if not least <= value <= LARGEST:
-            raise self.error(name, f"must be between {least} and {LARGEST:,}, got {_shown(value)}")
+        if not least <= value <= most:
+            raise self.error(name, f"must be between {least} and {most:,}, got {_shown(value)}")
         return value
 
-    def maybe(self, *names: str, least: int = 1) -> int | None:
+    def maybe(self, *names: str, least: int = 1, most: int = LARGEST) -> int | None:
         """A whole number, or None where it is not there."""
-        return self.size(*names, least=least) if self.has(*names) else None
+        return self.size(*names, least=least, most=most) if self.has(*names) else None
 
     def flag(self, *names: str, default: bool = False) -> bool:
         """True or false."""
@@ -97,6 +97,13 @@ class ConfigReader:
         if not isinstance(value, list):
             raise self.error(name, f"must be a list, got {_shown(value)}")
         return value
+
+    def indices(self, *names: str) -> list[int] | None:
+        """A list of whole numbers (layers, say), or None where it is not there."""
+        found = self.listed(*names)
+        if found is not None and not all(isinstance(item, int) and not isinstance(item, bool) for item in found):
+            raise self.error(self.raw(*names)[0], f"must be a list of whole numbers, got {_shown(found)}")
+        return found
 
     def per_layer(self, *names: str, layers: int) -> list[Any] | None:
         """A list with an entry for each of ``layers`` layers; longer ones carry draft layers at their end."""

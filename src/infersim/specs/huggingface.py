@@ -14,7 +14,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from infersim.errors import SpecError, UnknownNameError
+from pydantic import ValidationError
+
+from infersim.errors import InferSimError, SpecError, UnknownNameError
 from infersim.specs import layouts, library, towers
 from infersim.specs.fields import ConfigReader
 from infersim.specs.layouts import Layout
@@ -45,7 +47,7 @@ def load_model(name: str | Path) -> ModelSpec:
     text = str(name)
     if not text.strip():
         raise UnknownNameError(f"a name of a model is needed, got {text!r}", field="model")
-    if not text.startswith((".", "/", "~")) and not text.endswith(".json"):
+    if text.endswith((".yaml", ".yml")) or not (text.startswith((".", "/", "~")) or text.endswith(".json")):
         try:
             return library.load_bundled_model(text)
         except UnknownNameError as error:
@@ -66,12 +68,15 @@ def load_model(name: str | Path) -> ModelSpec:
 def _from_file(path: Path, name: str | None = None) -> ModelSpec:
     if not path.is_file():
         raise SpecError("no such file", file=path)
-    stat = path.stat()
-    return _parse(path, stat.st_mtime_ns, stat.st_size, name)
+    sidecar = path.with_name("hf_quant_config.json")
+    stats = tuple(
+        (stat.st_mtime_ns, stat.st_size) for file in (path, sidecar) if file.is_file() and (stat := file.stat())
+    )
+    return _parse(path, stats, name)
 
 
 @functools.lru_cache(maxsize=64)
-def _parse(path: Path, changed: int, size: int, name: str | None) -> ModelSpec:
+def _parse(path: Path, versions: tuple[tuple[int, int], ...], name: str | None) -> ModelSpec:
     """Read and build, once per version of a file."""
     config = read_json(path)
     sidecar = path.with_name("hf_quant_config.json")
@@ -127,10 +132,28 @@ def _download(name: str) -> Path | None:
         from huggingface_hub import hf_hub_download
     except ImportError:
         return None
+    if not _reachable(os.environ.get("HF_ENDPOINT") or "https://huggingface.co"):
+        return None
     try:
         return Path(hf_hub_download(name, "config.json"))
     except Exception:
         return None
+
+
+def _reachable(endpoint: str) -> bool:
+    """Whether a server answers at all: the hub's own client tries for half a minute before it gives up."""
+    import socket
+    from urllib.parse import urlsplit
+    from urllib.request import getproxies
+
+    if getproxies():
+        return True
+    try:
+        address = urlsplit(endpoint)
+        with socket.create_connection((address.hostname or "", address.port or 443), timeout=3):
+            return True
+    except (OSError, ValueError):
+        return False
 
 
 def from_config(
@@ -143,21 +166,33 @@ def from_config(
     >>> from_config(tiny, name="tiny").total_parameters
     95040
     """
+    try:
+        return _build(config, name, file, quantization)
+    except ValidationError as error:
+        raise SpecError(library.explain(error, ModelSpec), file=file) from error
+    except InferSimError:
+        raise
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        raise SpecError(f"cannot be read as a model's config: {error}", file=file) from error
+
+
+def _build(
+    config: dict[str, Any], name: str, file: str | Path | None, quantization: dict[str, Any] | None
+) -> ModelSpec:
+    """Read the parts and put them together."""
     outer = ConfigReader(config, file)
     inner = next(
         (found for key in ("text_config", "llm_config", "language_config") if (found := outer.nested(key))), None
     )
     reader = inner or outer
     kind = family(reader, outer)
-    if not reader.has("num_hidden_layers", "n_layer") and reader.has("depth", "patch_size"):
-        raise SpecError("describes a vision tower alone; load the model it belongs to", file=file)
+    if outer.has("patch_size") and not outer.has("vocab_size") and towers.is_tower(outer):
+        return _vision_encoder(outer, name)
     traits = TRAITS.get(kind)
-    known = traits is not None or kind in LAYOUTS
-    traits = traits or Traits()
     if kind in CLASS_DEFAULTS:
         reader.config = CLASS_DEFAULTS[kind] | {key: value for key, value in reader.config.items() if value is not None}
-    if not known:
-        _assume_generic(reader, outer, kind)
+    if traits is None:
+        traits = _assume_generic(reader, outer, kind)
     layout = LAYOUTS.get(kind, layouts.decoder)(reader, traits)
     data = _assemble(reader, outer, traits, layout, name)
     data["precision"] = checkpoint_precision(outer, quantization).model_dump()
@@ -167,19 +202,41 @@ def from_config(
     return library.validate(ModelSpec, data, file=file)
 
 
-def _assume_generic(reader: ConfigReader, outer: ConfigReader, kind: str) -> None:
-    """Warn that an unknown architecture is read as a standard decoder; refuse one whose fields say otherwise."""
+def _vision_encoder(reader: ConfigReader, name: str) -> ModelSpec:
+    """A vision tower alone. It has no vocabulary: one row stands for the class embedding, where it has one."""
+    tower = towers.vision_tower(reader, reader)
+    data = tower.model_dump(exclude={"kind", "other_parameters", "tokens_per_item", "patches_per_item"})
+    data |= {
+        "name": name, "task": "encode", "vocab_size": 1, "lm_head": False, "final_norm": False,
+        "other_parameters": tower.other_parameters - tower.hidden_size, "precision": checkpoint_precision(reader).model_dump(),
+        "warnings": tuple(reader.warnings), "sources": (Source(of=("architecture",), ref=f"config.json of {name}"),),
+    }  # fmt: skip
+    return library.validate(ModelSpec, data, file=reader.file)
+
+
+PLAIN_ACTIVATIONS = ("relu", "relu2", "gelu", "gelu_new", "gelu_fast", "quick_gelu")
+"""Activations that blocks without a gate use; gated ones have silu or a named variant of gelu."""
+
+
+def _assume_generic(reader: ConfigReader, outer: ConfigReader, kind: str) -> Traits:
+    """Traits of an unknown architecture, read as a standard decoder with a warning; refused where its fields say otherwise."""
     architecture = (outer.listed("architectures") or [kind or "without a name"])[0]
+    if "MaskedLM" in str(architecture) or "bert" in kind.lower() or reader.has("type_vocab_size"):
+        raise SpecError(f"architecture {architecture!r} is an encoder that is not modelled", file=reader.file)
     strange = [key for key in reader if any(part in key for part in layouts.UNKNOWN_MECHANISMS) and reader.config[key]]
     if strange:
         raise SpecError(
             f"architecture {architecture!r} has fields of a mechanism that is not modelled: {', '.join(sorted(strange)[:4])}",
             file=reader.file,
         )
+    activation = reader.text("hidden_act", "hidden_activation", "activation_function")
+    gated = activation not in PLAIN_ACTIVATIONS
+    block = "gated MLP" if gated else f"plain MLP, as activation {activation!r} is used in"
     reader.warnings.append(
         f"architecture {architecture!r} is not known: read from its fields as a standard decoder "
-        "(gated MLP, RMS norms before each block, no biases unless stated)"
+        f"({block}, RMS norms before each block, no biases unless stated)"
     )
+    return Traits(gated=gated)
 
 
 def _assemble(reader: ConfigReader, outer: ConfigReader, traits: Traits, layout: Layout, name: str) -> dict[str, Any]:
@@ -199,6 +256,8 @@ def _assemble(reader: ConfigReader, outer: ConfigReader, traits: Traits, layout:
     head, other = _head(task, traits, hidden, reader)
     if "MaskedLM" in architecture:
         other = hidden * hidden + vocabulary + (3 * hidden if traits.norm == "layer" else hidden)
+    if traits.relative_buckets:
+        other += traits.relative_buckets * layouts.num_heads(reader)
     width = reader.maybe("word_embed_proj_dim", "embedding_size")
     if width is not None and width != hidden:
         other += 2 * hidden * width

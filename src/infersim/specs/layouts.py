@@ -77,10 +77,15 @@ def hidden_size(reader: ConfigReader) -> int:
     return reader.size("hidden_size", "n_embd", "d_model", "n_embed", "hidden_dim")
 
 
+MOST_LAYERS = 10_000
+"""No honest model is deeper; a plan of layers is a list, so this bounds memory too."""
+
+
 def num_layers(reader: ConfigReader) -> int:
     listed = reader.listed("layers_block_type", "layer_types", "block_types")
     default = len(listed) if listed and not reader.has("block_types") else None
-    return reader.size("num_hidden_layers", "n_layer", "n_layers", "num_layers", "decoder_layers", default=default)
+    names = ("num_hidden_layers", "n_layer", "n_layers", "num_layers", "decoder_layers")
+    return reader.size(*names, default=default, most=MOST_LAYERS)
 
 
 def num_heads(reader: ConfigReader) -> int:
@@ -150,10 +155,26 @@ def experts(reader: ConfigReader, traits: Traits, **changes: Any) -> MixtureOfEx
     shared = reader.maybe("shared_expert_intermediate_size", "share_expert_dim", "shared_intermediate_size", least=0)
     if shared is None:
         each = reader.size("moe_shared_expert_intermediate_size", default=width)
-        shared = reader.size("n_shared_experts", "num_shared_experts", default=0, least=0) * each
+        shared = (
+            reader.size(
+                "n_shared_experts",
+                "num_shared_experts",
+                "num_shared_expert",
+                "moe_num_shared_experts",
+                default=0,
+                least=0,
+            )
+            * each
+        )
     total = reader.size("n_routed_experts", "num_experts", "num_local_experts", "moe_num_experts")
     chosen = reader.size(
-        "num_experts_per_tok", "num_experts_per_token", "top_k_experts", "moe_top_k", "experts_per_token"
+        "num_experts_per_tok",
+        "num_experts_per_token",
+        "top_k_experts",
+        "moe_top_k",
+        "moe_topk",
+        "moe_k",
+        "experts_per_token",
     )
     if chosen > total:
         raise reader.error("num_experts_per_tok", f"{chosen} is more than the {total} experts there are")
@@ -176,14 +197,14 @@ def expert_layers(reader: ConfigReader, layers: int) -> list[bool]:
         return [False] * layers
     kinds = reader.per_layer("mlp_layer_types", layers=layers)
     if kinds is not None:
-        return [kind == "sparse" for kind in kinds]
+        return [kind != "dense" for kind in kinds]
     frequency = reader.raw("moe_layer_freq")[1]
     if isinstance(frequency, list):
         return [bool(flag) for flag in reader.per_layer("moe_layer_freq", layers=layers) or []]
-    first = reader.size("first_k_dense_replace", default=0, least=0)
+    first = reader.size("first_k_dense_replace", "moe_layer_start_index", default=0, least=0)
     period = reader.size("moe_layer_freq", "decoder_sparse_step", "interleave_moe_layer_step", default=1)
     offset = 0 if reader.has("moe_layer_freq") else period - 1
-    dense = set(reader.listed("mlp_only_layers") or [])
+    dense = set(reader.indices("mlp_only_layers") or [])
     return [i >= first and i % period == offset % period and i not in dense for i in range(layers)]
 
 
@@ -204,7 +225,10 @@ def windowed_layers(reader: ConfigReader, traits: Traits, layers: int) -> list[b
     """Which layers see a window only."""
     kinds = reader.per_layer("layer_types", layers=layers)
     if kinds is not None:
-        return [kind in ("sliding_attention", "chunked_attention") for kind in kinds]
+        strange = [kind for kind in kinds if kind not in ("full_attention", "sliding_attention", "chunked_attention")]
+        if strange:
+            raise reader.error("layer_types", f"has a kind of layer that is not modelled here: {strange[0]!r}")
+        return [kind != "full_attention" for kind in kinds]
     if (
         not traits.window
         or reader.maybe("sliding_window") is None
@@ -224,6 +248,9 @@ def decoder(reader: ConfigReader, traits: Traits) -> Layout:
     layers = num_layers(reader)
     local = windowed_layers(reader, traits, layers)
     mixers: dict[str, Any] = {}
+    longest = reader.maybe("max_position_embeddings")
+    if any(local) and longest is not None and reader.size("sliding_window") >= longest:
+        local = [False] * layers  # a window that no sequence outgrows
     if not all(local):
         mixers["full"] = attention(reader, traits)
     if any(local):
@@ -252,6 +279,17 @@ def _index(reader: ConfigReader, *, shared: bool = False, stride: int = 1) -> Sp
         return None
     return SparseIndex(num_heads=reader.size("index_n_heads"), head_dim=reader.size("index_head_dim"), top_k=reader.size("index_topk"),
                        stride=stride, shared=shared)  # fmt: skip
+
+
+def hunyuan_moe(reader: ConfigReader, traits: Traits) -> Layout:
+    """Hunyuan: one number of shared experts, or one per layer; one where nothing is said."""
+    stated = reader.raw("num_shared_expert")[1]
+    shared = max(reader.indices("num_shared_expert") or [1]) if isinstance(stated, list) else stated or 1
+    filled = dict(reader.config) | {"n_shared_experts": shared}
+    for name in ("moe_intermediate_size", "moe_topk"):
+        if isinstance(filled.get(name), list):
+            filled[name] = max(reader.indices(name) or [1])
+    return decoder(ConfigReader(filled, reader.file, reader.path, reader.warnings), traits)
 
 
 def latent_attention(reader: ConfigReader, *, sparse: SparseIndex | None = None) -> LatentAttention:
@@ -288,10 +326,24 @@ def _hyper_connections(reader: ConfigReader, layout: Layout, *, collapse: bool =
     return layout
 
 
+def _listed_count(reader: ConfigReader, field: str, value: str) -> int:
+    return sum(item == value for item in reader.listed(field) or [])
+
+
+def _compress_rates(reader: ConfigReader, layers: int) -> list[int]:
+    """Tokens per compressed entry of each layer, where a config names kinds of layers instead of ratios."""
+    kinds = reader.per_layer("layer_types", layers=layers)
+    rates = reader.nested("compress_rates")
+    if kinds is None:
+        return [0] * layers
+    known = {str(kind): rates.size(kind) for kind in rates} if rates else {}
+    return [known.get(str(kind), 0) for kind in kinds]
+
+
 def deepseek_v4(reader: ConfigReader, traits: Traits) -> Layout:
     """DeepSeek-V4: a short window everywhere, compressed entries behind it, hyper-connections."""
     layers = num_layers(reader)
-    ratios = reader.per_layer("compress_ratios", layers=layers) or [0] * layers
+    ratios = reader.per_layer("compress_ratios", layers=layers) or _compress_rates(reader, layers)
     mixers: dict[str, Any] = {}
     names = []
     for ratio in ratios:
@@ -304,13 +356,20 @@ def deepseek_v4(reader: ConfigReader, traits: Traits) -> Layout:
             ratio=ratio, sparse=_index(reader) if 0 < ratio < 64 else None,
         )  # fmt: skip
     blocks, which = feed_forwards(reader, traits, layers)
+    hashed = reader.size("num_hash_layers", default=_listed_count(reader, "mlp_layer_types", "hash_moe"), least=0)
+    if hashed and "moe" in blocks:  # routed by a table of token ids: no scores to correct
+        blocks["hashed"] = blocks["moe"].model_copy(update={"router_correction": False})
+        which[:hashed] = ["hashed"] * min(hashed, layers)
     layout = Layout(mixers, blocks, _join(names, which))
-    rows = reader.listed("engram_num_embeddings")
+    rows = reader.indices("engram_num_embeddings")
     if rows:
+        lookups = reader.size("engram_n_heads", default=1) * (
+            reader.size("engram_max_ngram_size", default=2, least=2) - 1
+        )
         width = reader.size("engram_head_dim", default=hidden_size(reader))
         for place, count in enumerate(rows):
             layout.tables[f"engram_{place}"] = EmbeddingTable(
-                rows=int(count), width=width, lookups_per_token=reader.size("engram_n_heads", default=1)
+                rows=count, width=width, lookups_per_token=lookups, hashed=True
             )
         reader.warnings.append("n-gram embedding tables are counted by their rows and width; their projections are not")
     if reader.has("kv_source_layer_ids"):
@@ -325,8 +384,8 @@ def _linear_layers(reader: ConfigReader, layers: int) -> list[bool]:
         return [kind == "linear_attention" for kind in kinds]
     nested = reader.nested("linear_attn_config")
     if nested is not None:
-        full = {int(index) for index in nested.listed("full_attn_layers") or []}
-        first = 0 if 0 in {*full, *(nested.listed("kda_layers") or [])} else 1
+        full = set(nested.indices("full_attn_layers") or [])
+        first = 0 if 0 in {*full, *(nested.indices("kda_layers") or [])} else 1
         return [index + first not in full for index in range(layers)]
     every = reader.size("full_attention_interval", default=4)
     return [bool((index + 1) % every) for index in range(layers)]
@@ -356,7 +415,7 @@ def kimi_hybrid(reader: ConfigReader, traits: Traits) -> Layout:
     nested = reader.nested("linear_attn_config") or reader
     mixers: dict[str, Any] = {
         "kda": KimiDeltaAttention(
-            num_heads=nested.size("num_heads", "linear_num_heads"), head_dim=nested.size("head_dim", "linear_head_dim"),
+            num_heads=nested.size("linear_num_heads", "num_heads"), head_dim=nested.size("linear_head_dim", "head_dim"),
             conv_kernel=nested.size("short_conv_kernel_size", "linear_conv_kernel_dim", default=4),
             full_rank_gate=nested.flag("use_full_rank_gate"),
         )
@@ -433,7 +492,7 @@ def jamba(reader: ConfigReader, traits: Traits) -> Layout:
 def bamba(reader: ConfigReader, traits: Traits) -> Layout:
     """Bamba: Mamba-2 with a few attention layers, a dense block in each."""
     layers = num_layers(reader)
-    full = {int(index) for index in reader.listed("attn_layer_indices") or []}
+    full = set(reader.indices("attn_layer_indices") or [])
     mixers: dict[str, Any] = {"mamba": mamba2_mixer(reader)}
     if full:
         mixers["full"] = attention(reader, traits)
@@ -472,15 +531,22 @@ def granite_hybrid(reader: ConfigReader, traits: Traits) -> Layout:
     )
 
 
-NEMOTRON_LETTERS = {"M": "mamba", "*": "attention", "-": "mlp", "E": "moe"}
+NEMOTRON_KINDS = {
+    "M": "mamba",
+    "*": "attention",
+    "-": "mlp",
+    "E": "moe",
+    "linear_attention": "mamba",
+    "full_attention": "attention",
+}
+"""Letters of the pattern, and names that newer configs use, by kind of layer."""
 
 
 def nemotron_h(reader: ConfigReader, traits: Traits) -> Layout:
     """Nemotron-H: each layer is one thing only, a Mamba-2, an attention, a dense block or experts, behind one norm."""
     pattern = reader.text("hybrid_override_pattern")
-    kinds = reader.listed("layers_block_type") or [
-        NEMOTRON_LETTERS.get(letter, letter) for letter in pattern if letter != "|"
-    ]
+    named = reader.listed("layers_block_type") or [letter for letter in pattern if letter != "|"]
+    kinds = [NEMOTRON_KINDS.get(kind, kind) if isinstance(kind, str) else repr(kind) for kind in named[:MOST_LAYERS]]
     if not kinds:
         raise reader.error("hybrid_override_pattern", "is missing (or layers_block_type)")
     mixers: dict[str, Any] = {}
@@ -510,9 +576,7 @@ def zamba2(reader: ConfigReader, traits: Traits) -> Layout:
     """Zamba2: Mamba-2 layers, and a few places where one shared transformer block joins in."""
     layers, hidden = num_layers(reader), hidden_size(reader)
     kinds = reader.per_layer("layers_block_type", layers=layers) or []
-    ids = {int(index) for index in reader.listed("hybrid_layer_ids") or []} or {
-        i for i, kind in enumerate(kinds) if kind == "hybrid"
-    }
+    ids = set(reader.indices("hybrid_layer_ids") or []) or {i for i, kind in enumerate(kinds) if kind == "hybrid"}
     width = reader.size("attention_hidden_size", default=2 * hidden)
     heads = num_heads(reader)
     joined = attention(reader, traits, head_dim=reader.size("attention_head_dim", default=width // heads))
@@ -551,10 +615,10 @@ def lfm2(reader: ConfigReader, traits: Traits) -> Layout:
     layers, hidden = num_layers(reader), hidden_size(reader)
     kinds = reader.per_layer("layer_types", layers=layers)
     if kinds is None:
-        full = {int(index) for index in reader.listed("full_attn_idxs") or range(layers)}
+        full = set(reader.indices("full_attn_idxs") or range(layers))
         kinds = ["full_attention" if i in full else "conv" for i in range(layers)]
     width = reader.size("block_ff_dim", "intermediate_size")
-    if reader.flag("block_auto_adjust_ff_dim", default=True):
+    if reader.flag("block_auto_adjust_ff_dim", default=not has_experts(reader)):
         multiple = reader.size("block_multiple_of", default=256)
         width = int(reader.number("block_ffn_dim_multiplier", default=1.0) * int(2 * width / 3))
         width = multiple * -(-width // multiple)
@@ -565,9 +629,11 @@ def lfm2(reader: ConfigReader, traits: Traits) -> Layout:
         "full": attention(reader, traits),
     }
     blocks: dict[str, Any] = {"dense": mlp(reader, traits, width=width)}
-    return Layout(
-        mixers, blocks, _join(["full" if kind == "full_attention" else "conv" for kind in kinds], ["dense"] * layers)
-    )
+    which = ["dense"] * layers
+    if has_experts(reader):
+        blocks["moe"] = experts(reader, traits, router_correction=reader.flag("use_expert_bias", default=True))
+        which = ["dense" if i < reader.size("num_dense_layers", default=0, least=0) else "moe" for i in range(layers)]
+    return Layout(mixers, blocks, _join(["full" if kind == "full_attention" else "conv" for kind in kinds], which))
 
 
 def recurrent_gemma(reader: ConfigReader, traits: Traits) -> Layout:
@@ -589,8 +655,9 @@ def recurrent_gemma(reader: ConfigReader, traits: Traits) -> Layout:
 def minimax(reader: ConfigReader, traits: Traits) -> Layout:
     """MiniMax-01: seven lightning attentions to one softmax attention, experts everywhere."""
     layers = num_layers(reader)
+    flags = reader.per_layer("attn_type_list", layers=layers) or [i % 8 == 7 for i in range(layers)]
     kinds = reader.per_layer("layer_types", layers=layers) or [
-        "full_attention" if i % 8 == 7 else "linear_attention" for i in range(layers)
+        "full_attention" if flag else "linear_attention" for flag in flags
     ]
     full = attention(reader, traits)
     mixers: dict[str, Any] = {}
@@ -616,7 +683,7 @@ def minimax_m3(reader: ConfigReader, traits: Traits) -> Layout:
         picks = [bool(flag) for flag in nested.per_layer("sparse_attention_freq", layers=layers) or [True] * layers]
         block = nested.size("sparse_block_size")
         index = SparseIndex(num_heads=nested.size("sparse_num_index_heads"), head_dim=nested.size("sparse_index_dim"),
-                            top_k=nested.size("sparse_topk_blocks") * block)  # fmt: skip
+                            top_k=nested.size("sparse_topk_blocks") * block, head_weights=False)  # fmt: skip
         mixers["sparse"] = attention(reader, traits, sparse=index, extra_parameters=2 * index.head_dim)
     blocks, which = feed_forwards(reader, traits, layers)
     if "moe" in blocks and reader.has("n_shared_experts"):
@@ -648,6 +715,13 @@ def llama4(reader: ConfigReader, traits: Traits) -> Layout:
     return Layout(mixers, blocks, _join(["chunk" if flag else "full" for flag in local], which))
 
 
+def _override(reader: ConfigReader, field: str) -> int | None:
+    """The value of a field in the layers that differ from the others (``per_layer_config`` of newer configs)."""
+    layers = reader.nested("per_layer_config")
+    found = [layers.nested(place) for place in layers] if layers else []
+    return next((one.size(field) for one in found if one is not None and one.has(field)), None)
+
+
 def gemma4(reader: ConfigReader, traits: Traits) -> Layout:
     """Gemma 4: wider global heads, values that are the keys, layers that reuse earlier keys, an embedding per layer."""
     layers, hidden = num_layers(reader), hidden_size(reader)
@@ -661,7 +735,7 @@ def gemma4(reader: ConfigReader, traits: Traits) -> Layout:
     variants: dict[str, dict[str, Any]] = {
         "window": {"window": reader.size("sliding_window")},
         "full": {
-            "head_dim": reader.maybe("global_head_dim"), "keys_are_values": equal,
+            "head_dim": reader.maybe("global_head_dim") or _override(reader, "head_dim"), "keys_are_values": equal,
             "num_kv_heads": (reader.maybe("num_global_key_value_heads") or kv_heads) if equal else kv_heads,
         },
     }  # fmt: skip
@@ -793,11 +867,12 @@ def bart(reader: ConfigReader, traits: Traits) -> Layout:
 
 
 BY_FAMILY: dict[str, Callable[[ConfigReader, Traits], Layout]] = {
-    "falcon": falcon, "deepseek_v2": deepseek, "deepseek_v3": deepseek, "deepseek_v32": deepseek, "glm_moe_dsa": deepseek,
-    "deepseek_v4": deepseek_v4, "qwen3_next": delta_hybrid, "qwen3_5": delta_hybrid, "qwen3_5_moe": delta_hybrid,
-    "kimi_linear": kimi_hybrid, "glm5_next": kimi_hybrid, "mamba": mamba, "mamba2": mamba, "jamba": jamba, "bamba": bamba,
-    "falcon_h1": falcon_h1, "granitemoehybrid": granite_hybrid, "nemotron_h": nemotron_h, "zamba2": zamba2, "zamba": zamba,
-    "lfm2": lfm2, "recurrent_gemma": recurrent_gemma, "minimax": minimax, "minimax_m3": minimax_m3, "llama4": llama4,
-    "gemma4": gemma4, "mimo_v2_flash": mimo_v2, "nemotron-nas": nemotron_nas, "dbrx": dbrx, "modernbert": modernbert, "bart": bart,
+    "falcon": falcon, "deepseek_v2": deepseek, "deepseek_v3": deepseek, "deepseek_v32": deepseek,
+    "glm_moe_dsa": deepseek, "deepseek_v4": deepseek_v4, "qwen3_next": delta_hybrid, "qwen3_5": delta_hybrid,
+    "qwen3_5_moe": delta_hybrid, "kimi_linear": kimi_hybrid, "glm5_next": kimi_hybrid, "mamba": mamba,
+    "mamba2": mamba, "jamba": jamba, "bamba": bamba, "falcon_h1": falcon_h1, "granitemoehybrid": granite_hybrid,
+    "nemotron_h": nemotron_h, "zamba2": zamba2, "zamba": zamba, "lfm2": lfm2, "recurrent_gemma": recurrent_gemma,
+    "minimax": minimax, "minimax_m3": minimax_m3, "llama4": llama4, "hunyuan_v1_moe": hunyuan_moe, "gemma4": gemma4,
+    "mimo_v2_flash": mimo_v2, "nemotron-nas": nemotron_nas, "dbrx": dbrx, "modernbert": modernbert, "bart": bart,
 }  # fmt: skip
 """Families with a mechanism of their own; all others are standard decoders."""

@@ -151,6 +151,8 @@ class SparseIndex(Spec):
     """One index key per that many tokens (a block scorer)."""
     shared: bool = False
     """True where this layer reuses the choice an earlier layer made: no scorer weights, no scoring."""
+    head_weights: bool = True
+    """Whether the heads' scores are weighted by a projection of the token (DeepSeek) or just combined (MiniMax-M3)."""
 
     def projections(self, hidden: int, query_rank: int | None) -> tuple[Projection, ...]:
         """Index queries, keys and head weights; replicated on every rank."""
@@ -158,7 +160,7 @@ class SparseIndex(Spec):
             return ()
         return (
             _whole("index_q", "attention", self.query_rank or query_rank or hidden, self.num_heads * self.head_dim),
-            _whole("index_k", "attention", hidden, self.head_dim, self.num_heads),
+            _whole("index_k", "attention", hidden, self.head_dim, *([self.num_heads] if self.head_weights else [])),
         )
 
 
@@ -453,7 +455,7 @@ class CompressedAttention(Spec):
     def cache(self) -> CacheShape:
         entries = self.head_dim / self.ratio if self.ratio else 0.0
         index = self.sparse.head_dim / self.ratio if self.sparse and self.ratio else 0.0
-        return CacheShape(elements=entries, state=self.window * self.head_dim, state_bytes=1.0, index=index)
+        return CacheShape(elements=entries, state=self.window * self.head_dim, state_bytes=2.0, index=index)
 
     def cores(self) -> tuple[AttentionCore | ScanCore, ...]:
         H, h = self.num_heads, self.head_dim
@@ -672,7 +674,7 @@ class MixtureOfExperts(Spec):
     intermediate_size: Size
     gated: bool = True
     bias: bool = False
-    shared_intermediate_size: Annotated[int, Field(ge=0)] = 0
+    shared_intermediate_size: Annotated[int, Field(ge=0, le=10**9)] = 0
     """Width of the shared experts together, or of a dense block that runs beside the routed ones."""
     shared_gated: bool = True
     shared_gate: bool = False
@@ -824,6 +826,8 @@ class EmbeddingTable(Spec):
     rows: Size
     width: Size
     lookups_per_token: Annotated[int, Field(ge=0)] = 1
+    hashed: bool = False
+    """A memory addressed by hashes of the tokens (n-grams): its rows do not count as active."""
 
 
 class Published(Spec):
@@ -882,11 +886,12 @@ class ModelSpec(Stack):
         return own + (self.vocab_size if self.lm_head_bias else 0)
 
     def _parameters(self, *, active: bool) -> int:
+        hashed = sum(table.rows * table.width for table in self.embedding_tables.values() if table.hashed)
         norms = (self.final_norm + self.embedding_norm) * self.norm_parameters(self.hidden_size)
         towers = sum(tower.parameters for tower in self.towers.values())
         return (
             self.embedding_parameters + self.lm_head_parameters + self.layer_weights(active=active)
-            + norms + self.other_parameters + towers
+            + norms + self.other_parameters + towers - (hashed if active else 0)
         )  # fmt: skip
 
     @functools.cached_property
@@ -901,7 +906,7 @@ class ModelSpec(Stack):
 
     @functools.cached_property
     def active_parameters(self) -> int:
-        """Weights that one token meets: of the routed experts only those it visits; embeddings included."""
+        """Weights that one token meets: of the routed experts only those it visits; embeddings included, n-gram memories not."""
         return self._parameters(active=True)
 
     def active_parameters_as_published(self) -> int:

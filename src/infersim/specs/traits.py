@@ -10,7 +10,7 @@ from infersim.specs.fields import ConfigReader
 class Traits(NamedTuple):
     """Defaults of a family. Fields of the config win where it has them."""
 
-    norm: Literal["rms", "layer"] = "rms"
+    norm: Literal["rms", "layer", "none"] = "rms"
     norms: int = 2
     """Norms of one layer."""
     final_norm: bool = True
@@ -24,6 +24,8 @@ class Traits(NamedTuple):
     positions: int | None = None
     """Learned positions: rows beyond ``max_position_embeddings`` that the table has."""
     token_types: bool = False
+    relative_buckets: int = 0
+    """Rows of a table of attention biases by distance, one column per head, that all layers share."""
     embedding_norm: bool = False
     lm_head_bias: bool = False
     encoder: bool = False
@@ -63,6 +65,27 @@ TRAITS: dict[str, Traits] = {
     "granite": Traits(),
     "nemotron-nas": Traits(),
     "yi": Traits(),
+    "cwm": Traits(),
+    "ernie4_5": Traits(),
+    "ernie4_5_moe": Traits(correction=True),
+    "exaone4": Traits(qk_norm="head"),
+    "granitemoe": Traits(),
+    "granitemoeshared": Traits(),
+    "helium": Traits(),
+    "internlm3": Traits(),
+    "iquestcoder": Traits(),
+    "bitnet": Traits(),  # two inner norms a layer, 0.01% of its weights, are not counted
+    "apertus": Traits(gated=False, qk_norm="head"),
+    "arcee": Traits(gated=False),
+    "hunyuan_v1_dense": Traits(qk_norm="head"),
+    "hunyuan_v1_moe": Traits(qk_norm="head"),
+    "glm": Traits(o_bias_follows=False),
+    "glm4": Traits(o_bias_follows=False, norms=4),
+    "olmo": Traits(norm="none"),
+    "olmoe": Traits(qk_norm="layer"),
+    "dots1": Traits(qk_norm="head", correction=True),
+    "solar_open": Traits(correction=True),
+    "vaultgemma": Traits(tied=True),
     "qwen2": Traits(o_bias_follows=False, qkv_bias=True, window=False),
     "qwen2_vl": Traits(o_bias_follows=False, qkv_bias=True, window=False),
     "qwen2_5_vl": Traits(o_bias_follows=False, qkv_bias=True, window=False),
@@ -118,6 +141,8 @@ TRAITS: dict[str, Traits] = {
     "bert": _BERT,
     "xlm-roberta": _BERT,
     "roberta": _BERT,
+    "camembert": _BERT,
+    "mpnet": _BERT._replace(token_types=False, relative_buckets=32),
     "modernbert": Traits(encoder=True, embedding_norm=True),
     "bart": _LAYER_BIASED._replace(tied=True, positions=2, final_norm=False, embedding_norm=True, norms=3),
     "mamba": Traits(norms=1, tied=True),
@@ -146,6 +171,14 @@ CLASS_DEFAULTS: dict[str, dict[str, int]] = {
 
 SAME_FAMILY = {
     "kimi_k2": "deepseek_v3",
+    "lfm2_moe": "lfm2",
+    "mistral4": "deepseek_v2",
+    "minimax_text_01": "minimax",
+    "minimax_m1": "minimax",
+    "glm4_moe_lite": "deepseek_v3",
+    "youtu": "deepseek_v2",
+    "minicpm3": "deepseek_v2",
+    "jais2": "nemotron",
     "kimi_k25": "deepseek_v3",
     "phi-msft": "phi",
     "deepseek_ref": "deepseek_v4",
@@ -192,8 +225,8 @@ def family(reader: ConfigReader, outer: ConfigReader) -> str:
             if kind in TRAITS:
                 return kind
     architectures = outer.listed("architectures") or []
-    if architectures and architectures[0] in BY_ARCHITECTURE:
-        return BY_ARCHITECTURE[architectures[0]]
+    if architectures and str(architectures[0]) in BY_ARCHITECTURE:
+        return BY_ARCHITECTURE[str(architectures[0])]
     named = BY_CLASS.get(outer.text("_class"), "")
     if named:
         return named
