@@ -270,6 +270,56 @@ def hardware(
         render.console().print(render.accelerators_table(specs))
 
 
+@app.command()
+def calibrations(
+    device: Annotated[str | None, typer.Argument(help="Only this accelerator.")] = None,
+    kind: Annotated[str | None, typer.Option(help="gemm, attention, mla, moe, scan, collective.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="JSON instead of a table.")] = False,
+) -> None:
+    """List the kernel calibrations and how far each is off on measured rows its fit did not see, worst first."""
+    from infersim.cli import render
+    from infersim.machine.calibration import PARAMETERS, every_section
+    from infersim.specs.library import load_accelerator
+
+    if kind is not None and kind not in PARAMETERS:
+        raise SpecError(f"no kind of kernel is called {kind!r}; known: {', '.join(sorted(PARAMETERS))}", field="--kind")
+    name = load_accelerator(device).name if device is not None else None
+    rows = [row for row in every_section() if name in (None, row["accelerator"]) and kind in (None, row["kind"])]
+    if as_json:
+        _print_json(rows)
+    else:
+        render.console().print(render.calibrations_table(rows))
+
+
+@app.command()
+def calibrate(
+    out: Annotated[Path, typer.Option(help="Folder the calibrations are written to.")] = Path("calibrations"),
+    device: Annotated[list[str] | None, typer.Option(help="Only these accelerators; repeat for several.")] = None,
+    engine: Annotated[list[str] | None, typer.Option(help="Only these engines; repeat for several.")] = None,
+) -> None:
+    """Fit the kernel models to the measurements of the aiconfigurator-core package and write calibration files.
+
+    Needs the extra ``infersim[silicon]``. To use the result, put the folder as ``calibrations/`` into one given by --specs.
+    """
+    from datetime import UTC, datetime
+
+    from infersim.calibrate.silicon_more import ENGINES, FOLDERS
+    from infersim.calibrate.write import calibrate as fit
+    from infersim.errors import did_you_mean
+    from infersim.specs.library import load_accelerator
+
+    devices = [load_accelerator(name).name for name in device or FOLDERS]
+    for found in devices:
+        if found not in FOLDERS:
+            raise SpecError(f"{found} has not been measured; {did_you_mean(found, FOLDERS)}", field="--device")
+    for found in engine or ():
+        if found not in ENGINES:
+            raise SpecError(f"no measurements under {found!r}; {did_you_mean(found, ENGINES)}", field="--engine")
+    today = datetime.now(UTC).date().isoformat()
+    sections = fit(out, devices, engine or ENGINES, date=today, progress=lambda line: typer.echo(line, err=True))
+    typer.echo(f"{len(sections)} sections written to {out}")
+
+
 def _print_json(value: Any) -> None:
     typer.echo(json.dumps(value, indent=2, allow_nan=False))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich import box
 from rich.console import Console, Group, RenderableType
@@ -294,6 +294,40 @@ def accelerator_screen(accelerator: Accelerator) -> RenderableType:
         note = f" ({source.note})" if source.note else ""
         table.add_row(f"source [{source.status}]".replace("[", "\\["), f"{', '.join(source.of)}: {source.ref}{note}")
     return Group(Text(accelerator.name, style="bold"), table)
+
+
+def calibrations_table(rows: Sequence[dict[str, Any]]) -> Table:
+    """A line per section, the largest mean error first, and the mean over all rows of each kind below."""
+    table = plain_table(
+        "device",
+        "engine",
+        "kernel",
+        "key",
+        "test rows",
+        "mean",
+        "median",
+        "p90",
+        "bias",
+        "form alone",
+        right=range(4, 10),
+    )
+    for row in sorted(rows, key=lambda row: -row["test_error"]["mean"]):
+        error, alone = row["test_error"], row["test_error_without_surface"]
+        table.add_row(
+            row["accelerator"], row["engine"], row["kind"], row["key"], f"{error['rows']:,}", f"{error['mean']:.1%}",
+            f"{error['p50']:.1%}", f"{error['p90']:.1%}", f"{error['bias']:+.1%}", f"{alone['mean']:.1%}",
+        )  # fmt: skip
+    lines = []
+    for kind in dict.fromkeys(row["kind"] for row in rows):
+        of_kind = [row for row in rows if row["kind"] == kind]
+        count = sum(row["test_error"]["rows"] for row in of_kind)
+        mean, alone = (
+            sum(row[n]["mean"] * row[n]["rows"] for row in of_kind) / count
+            for n in ("test_error", "test_error_without_surface")
+        )
+        lines.append(f"{kind}: mean error {mean:.1%} over {count:,} unseen rows ({alone:.1%} without surfaces)")
+    table.caption, table.caption_justify = "\n".join(lines), "left"
+    return table
 
 
 def console(*, stderr: bool = False) -> Console:

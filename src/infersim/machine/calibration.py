@@ -1,23 +1,47 @@
-"""Which kernel parameters hold for a device under an engine, and how far they have been checked."""
+"""Which kernel parameters hold for a device under an engine, what they rest on, and how far they were off on unseen rows.
+
+Calibrations are files in ``hardware_specs/calibrations``: ``DEVICE.ENGINE.yaml`` with parameters and errors for people to
+read, and a companion ``.npz`` with the residual surfaces. A lookup goes from (device, engine) to the same device under
+another engine, to a measured device of the same family, to defaults, and says where it stopped.
+"""
 
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass
+import zipfile
+from dataclasses import dataclass, field, fields
+from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from infersim.errors import SpecError, did_you_mean
 from infersim.machine.kernels.attention import AttentionParameters
-from infersim.machine.kernels.collective import CollectiveParameters
+from infersim.machine.kernels.collective import PCIE, CollectiveParameters
 from infersim.machine.kernels.elementwise import ElementwiseParameters
 from infersim.machine.kernels.gemm import GemmParameters
 from infersim.machine.kernels.latent import LatentParameters
 from infersim.machine.kernels.moe import MoeParameters
 from infersim.machine.kernels.scan import ScanParameters
+from infersim.machine.surface import Surface
+from infersim.specs.library import read_yaml, spec_folders
 
-DEFAULTS: dict[str, Any] = {
-    "gemm": GemmParameters(), "attention": AttentionParameters(), "elementwise": ElementwiseParameters(),
-    "mla": LatentParameters(), "moe": MoeParameters(), "scan": ScanParameters(), "collective": CollectiveParameters(),
+PARAMETERS: dict[str, type[Any]] = {
+    "gemm": GemmParameters, "attention": AttentionParameters, "elementwise": ElementwiseParameters, "mla": LatentParameters,
+    "moe": MoeParameters, "scan": ScanParameters, "collective": CollectiveParameters,
 }  # fmt: skip
+"""The parameters of each kind of kernel."""
+
+MEASURED_KINDS = frozenset(PARAMETERS) - {"elementwise"}
+"""Kinds that calibrations hold."""
+
+ENGINES = ("vllm", "sglang", "trtllm")
+
+FAMILY_DEVICE = {
+    "Ampere": "A100-80GB-SXM", "Hopper": "H100-SXM", "Blackwell": "B200-SXM", "Blackwell-Ultra": "B300-SXM", "Ada": "L40S",
+    "Blackwell-GeForce": "RTX-PRO-6000-Blackwell", "Battlemage": "Arc-Pro-B60",
+}  # fmt: skip
+"""The measured device that stands for its family."""
 
 DEFAULT_SPREAD = {
     "gemm": 0.2,
@@ -28,16 +52,100 @@ DEFAULT_SPREAD = {
     "scan": 0.4,
     "collective": 0.4,
 }
-"""Standard deviation of the log error of the default parameters, by kind."""
+"""Standard deviation of the log error of the default parameters, by kind: assumed."""
+
+OTHER_ENGINE_SPREAD, FAMILY_SPREAD = 0.1, 0.2
+"""Log spread added, in quadrature, for parameters of another engine or another device of the family: assumed."""
+
+SURFACE_UNIT = 1e-4
+"""Surfaces are stored as whole multiples of this."""
 
 
 @dataclass(frozen=True)
 class Fitted:
-    """Parameters of one kernel family, what they rest on, and the spread of their log error."""
+    """Parameters of one kind of kernel, their residual surface, what they rest on, and the spread of their log error."""
 
     parameters: Any
     source: str
     spread: float
+    level: str
+    """measured, same device, family, or default."""
+    surface: Surface | None = field(default=None, repr=False)
+
+    def correction(self, *sizes: Any) -> Any:
+        """Factor on the physical time at sizes in the order of the surface's axes; 1 where nothing was measured."""
+        return 1.0 if self.surface is None else np.exp(self.surface.at(*sizes))
+
+
+@dataclass(frozen=True)
+class CalibrationFile:
+    """One calibration as it was read: sections by kind and key."""
+
+    path: Path
+    accelerator: str
+    engine: str
+    sections: dict[str, dict[str, dict[str, Any]]]
+    surfaces: dict[tuple[str, str], Surface]
+
+
+@functools.lru_cache(maxsize=64)
+def read_calibration(path: Path) -> CalibrationFile:
+    """The calibration in a file; SpecError naming file and section where it cannot be used."""
+    data = read_yaml(path)
+    for name in ("accelerator", "engine", "sections"):
+        if name not in data:
+            raise SpecError("is missing", field=name, file=path)
+    packed = path.with_suffix(".npz")
+    knots, values = np.empty(0), np.empty(0)
+    if packed.is_file():
+        try:
+            with np.load(packed) as arrays:
+                knots, values = arrays["knots"].astype(float), arrays["values"].astype(float) * SURFACE_UNIT
+        except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+            raise SpecError("is not a companion of surfaces; make the calibration again", file=packed) from error
+    surfaces: dict[tuple[str, str], Surface] = {}
+    at_knot = at_value = 0
+    for kind, keys in data["sections"].items():
+        if kind not in PARAMETERS:
+            raise SpecError(
+                f"unknown kind of kernel; {did_you_mean(str(kind), PARAMETERS)}", field=f"sections.{kind}", file=path
+            )
+        for key, section in keys.items():
+            if "surface" not in section:
+                continue
+            shape, grids = tuple(section["surface"]["shape"]), []
+            size = int(np.prod(shape))
+            if at_knot + sum(shape) > len(knots) or at_value + size > len(values):
+                raise SpecError(
+                    "its surfaces are missing from the companion", field=f"sections.{kind}.{key}", file=path
+                )
+            for count in shape:
+                grids.append(knots[at_knot : at_knot + count])
+                at_knot += count
+            table = values[at_value : at_value + size].reshape(shape)
+            at_value += size
+            surfaces[kind, key] = Surface(tuple(section["surface"]["axes"]), tuple(grids), table)
+    return CalibrationFile(path, data["accelerator"], data["engine"], data["sections"], surfaces)
+
+
+def calibration_file(accelerator: str, engine: str) -> CalibrationFile | None:
+    """The calibration of a device under an engine, from the first folder that has one."""
+    for folder in spec_folders("calibrations"):
+        path = folder / f"{accelerator}.{engine}.yaml"
+        if path.is_file():
+            return read_calibration(path)
+    return None
+
+
+def _parameters(kind: str, section: dict[str, Any], path: Path, key: str) -> Any:
+    given, known = section.get("parameters", {}), {f.name for f in fields(PARAMETERS[kind])}
+    for name, value in given.items():
+        where = f"sections.{kind}.{key}.parameters.{name}"
+        if name not in known:
+            raise SpecError(f"unknown parameter; {did_you_mean(str(name), known)}", field=where, file=path)
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not np.isfinite(value):
+            raise SpecError(f"must be a number, got {value!r}", field=where, file=path)
+    return PARAMETERS[kind](**given)
 
 
 @dataclass(frozen=True)
@@ -47,20 +155,82 @@ class Calibration:
     accelerator: str
     architecture: str
     engine: str
+    pcie: bool = False
 
     def lookup(self, kind: str, key: str) -> Fitted:
-        """Parameters of a kind of kernel for a number format."""
-        return _default(kind)
+        """Parameters of a kind of kernel for a key (number format, phase, mechanism), from the nearest measurement.
+
+        >>> load_calibration("H100-SXM", "Hopper", "vllm").lookup("gemm", "bf16").level
+        'measured'
+        >>> load_calibration("H20-SXM", "Hopper", "vllm").lookup("gemm", "bf16").level
+        'family'
+        """
+        return _lookup(self, kind, key)
 
 
-@functools.lru_cache(maxsize=64)
-def _default(kind: str) -> Fitted:
-    return Fitted(
-        DEFAULTS[kind], "family default: efficiencies reported for NVIDIA data-centre GPUs", DEFAULT_SPREAD[kind]
-    )
+@functools.lru_cache(maxsize=4096)
+def _lookup(calibration: Calibration, kind: str, key: str) -> Fitted:
+    if kind not in MEASURED_KINDS:
+        return Fitted(
+            PARAMETERS[kind](), f"default: {kind}, a share of the memory bandwidth", DEFAULT_SPREAD[kind], "default"
+        )
+    engines = [calibration.engine, *(engine for engine in ENGINES if engine != calibration.engine)]
+    stand_in = FAMILY_DEVICE.get(calibration.architecture)
+    for device in dict.fromkeys([calibration.accelerator, *([stand_in] if stand_in else [])]):
+        own = device == calibration.accelerator
+        for candidate in _keys(kind, key):
+            for engine in engines:
+                file = calibration_file(device, engine)
+                section = file.sections.get(kind, {}).get(candidate) if file else None
+                if file is None or section is None:
+                    continue
+                spread = float(section["test_error"]["log_sd"])
+                exact = engine == calibration.engine and candidate == key
+                added = 0.0 if own and exact else OTHER_ENGINE_SPREAD if own else FAMILY_SPREAD
+                level = "measured" if own and exact else "same device" if own else "family"
+                shown = "" if candidate == key else f" as {candidate}"
+                source = f"{level}: {kind} {key}{shown} on {device} under {engine} ({section['source']})"
+                surface = file.surfaces.get((kind, candidate)) if own else None
+                parameters = _parameters(kind, section, file.path, candidate)
+                return Fitted(parameters, source, float(np.hypot(spread, added)), level, surface)
+    parameters = PCIE if kind == "collective" and calibration.pcie else PARAMETERS[kind]()
+    source = f"default: {kind} {key}, efficiencies reported for NVIDIA data-centre GPUs"
+    return Fitted(parameters, source, DEFAULT_SPREAD[kind], "default")
+
+
+SIMILAR = {
+    "fp16": ("bf16",), "fp8": ("fp8_block",), "fp8_block": ("fp8",), "mxfp8": ("fp8_block", "fp8"), "int8": ("fp8", "bf16"),
+    "mxfp4": ("nvfp4",), "nvfp4": ("mxfp4",), "mamba1": ("mamba2",), "kda": ("gated_delta_net",), "gated_delta_net": ("kda",),
+    "lightning": ("mamba2",), "send_recv": ("all_gather",), "reduce_scatter": ("all_gather",), "all_to_all": ("combine", "dispatch"),
+}  # fmt: skip
+"""Keys whose parameters stand in for a key that was not measured, nearest first."""
+
+
+def _keys(kind: str, key: str) -> list[str]:
+    """The key itself and those that stand in for it."""
+    if kind in ("attention", "mla"):
+        return [key, f"bf16.{key.partition('.')[2]}"]
+    return list(dict.fromkeys([key, *SIMILAR.get(key, ()), *(["bf16"] if kind in ("gemm", "moe") else [])]))
 
 
 @functools.lru_cache(maxsize=256)
-def load_calibration(accelerator: str, architecture: str, engine: str) -> Calibration:
-    """The calibration of an accelerator under an engine."""
-    return Calibration(accelerator, architecture, engine)
+def load_calibration(accelerator: str, architecture: str, engine: str, pcie: bool = False) -> Calibration:
+    """The calibration of an accelerator under an engine; files are read when they are first needed."""
+    return Calibration(accelerator, architecture, engine, pcie)
+
+
+def every_section() -> list[dict[str, Any]]:
+    """One record per calibrated kind and key of every device and engine, with its errors on unseen rows."""
+    found: dict[str, Path] = {}
+    for folder in spec_folders("calibrations"):
+        for path in sorted(folder.glob("*.yaml")):
+            found.setdefault(path.stem, path)
+    rows = []
+    for path in found.values():
+        file = read_calibration(path)
+        for kind, keys in file.sections.items():
+            for key, section in keys.items():
+                record = {"accelerator": file.accelerator, "engine": file.engine, "kind": kind, "key": key}
+                names = ("rows", "parameters", "test_error", "test_error_without_surface", "source")
+                rows.append(record | {name: section[name] for name in names})
+    return rows

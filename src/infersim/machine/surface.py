@@ -65,10 +65,18 @@ class Surface:
             fades = fades * _fade(places, knots)
         if len(open_axes) == 1:
             return fades * np.interp(open_axes[0][0], open_axes[0][1], values)
-        total: Any = 0.0
-        for index, weight in _corners([_place(place, knots) for place, knots in open_axes]):
-            total = total + weight * values[index]
-        return fades * total
+        flat, stride = values.ravel(), values.size
+        starts: list[tuple[Any, Any]] = [(0, 1.0)]
+        for (places, knots), length in zip(open_axes, values.shape, strict=True):
+            stride //= length
+            left, share = _place(places, knots)
+            below, step = left * stride, stride
+            starts = [
+                corner
+                for index, weight in starts
+                for corner in ((index + below, weight * (1.0 - share)), (index + below + step, weight * share))
+            ]
+        return fades * sum(flat.take(index) * weight for index, weight in starts)
 
 
 def _fade(place: Any, knots: Array) -> Any:
@@ -77,13 +85,20 @@ def _fade(place: Any, knots: Array) -> Any:
         outside = max(knots[0] - place, place - knots[-1], 0.0)
         return max(0.0, 1.0 - outside / FADE)
     outside = np.maximum(knots[0] - place, place - knots[-1])
-    return np.clip(1.0 - outside / FADE, 0.0, 1.0)
+    return np.minimum(np.maximum(1.0 - outside / FADE, 0.0), 1.0)
 
 
 def _place(place: Any, knots: Array) -> tuple[Any, Any]:
-    """Index of the knot to the left and the share of the way to the next one."""
-    left = np.clip(np.searchsorted(knots, place, side="right") - 1, 0, len(knots) - 2)
-    return left, np.clip((place - knots[left]) / (knots[left + 1] - knots[left]), 0.0, 1.0)
+    """Index of the knot to the left and the share of the way to the next one; knots are evenly spaced."""
+    last = len(knots) - 1
+    steps = (place - knots[0]) * (last / (knots[-1] - knots[0]))
+    if isinstance(steps, float):
+        steps = min(max(steps, 0.0), float(last))
+        left = min(int(steps), last - 1)
+        return left, steps - left
+    steps = np.minimum(np.maximum(steps, 0.0), float(last))
+    index = np.minimum(steps.astype(np.intp), last - 1)
+    return index, steps - index
 
 
 def _corners(places: list[tuple[Any, Any]]) -> Iterator[tuple[Any, Any]]:

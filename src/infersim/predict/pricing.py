@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
+import functools
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from infersim.machine.calibration import Fitted
-from infersim.machine.kernels.attention import attention_time
+from infersim.machine.kernels.attention import attention_axes, attention_time
 from infersim.machine.kernels.collective import collective_time
 from infersim.machine.kernels.elementwise import elementwise_time
 from infersim.machine.kernels.gemm import gemm_time
-from infersim.machine.kernels.latent import latent_attention_time
-from infersim.machine.kernels.moe import moe_time
-from infersim.machine.kernels.scan import scan_time
+from infersim.machine.kernels.latent import ABSORBED_NEW_TOKENS, latent_attention_time, latent_axes
+from infersim.machine.kernels.moe import moe_axes, moe_time
+from infersim.machine.kernels.scan import scan_axes, scan_time
 from infersim.machine.machine import Machine
 from infersim.ops.attention import Attention, Scan
 from infersim.ops.base import MatrixOp, Op
@@ -78,15 +79,27 @@ def kernel_seconds(
     return seconds, sources, spreads
 
 
+def without_passes_inside(ops: Sequence[Op], machine: Machine) -> list[Op]:
+    """The ops less the quantising passes that the measured time of the product behind them already holds."""
+    kept: list[Op] = []
+    for op, following in zip(ops, [*ops[1:], None], strict=True):
+        if op.name == "quantise" and isinstance(following, Gemm):
+            fitted = _lookup(machine, "gemm", format_key(following))
+            if fitted.level != "default" and fitted.parameters.input_pass > 0:
+                continue
+        kept.append(op)
+    return kept
+
+
 def _signature(op: Op) -> Any:
     """What must be equal for ops to be priced together: everything but the sizes their pricer takes as columns."""
     if isinstance(op, Gemm):
         return op.weights.name, op.activations.name, op.output_bytes
     if isinstance(op, Attention):
         return (op.heads, op.kv_heads, op.key_dim, op.value_dim, op.window, op.chunk, op.causal, op.cross, op.stride, op.top_k,
-                op.latent, op.shared_kv, op.cache_bytes, op.query_bytes)  # fmt: skip
+                op.latent, _phase(op.new), op.shared_kv, op.cache_bytes, op.query_bytes)  # fmt: skip
     if isinstance(op, Collective):
-        return op.kind, op.devices, op.stride
+        return op.kind, op.devices, op.stride, op.name if op.kind == "all_to_all" else ""
     return () if isinstance(op, Elementwise) else id(op)
 
 
@@ -102,49 +115,93 @@ def format_key(op: MatrixOp) -> str:
 
 def _gemm(first: Gemm, every: Columns, machine: Machine, unit: Any) -> tuple[Any, Fitted]:
     fitted = _lookup(machine, "gemm", format_key(first))
+    if first.activations.bits < 16:
+        fitted = _fused(fitted, _lookup(machine, "gemm", "bf16").parameters.launch)
     time = gemm_time(
         every.m, every.n, every.k, weight_bytes=first.weights.bytes, activation_bytes=first.activations.bytes,
         output_bytes=first.output_bytes, rates=machine.rates(unit), parameters=fitted.parameters,
     )  # fmt: skip
-    return time * every.copies, fitted
+    return time * every.copies * fitted.correction(every.m, every.n, every.k), fitted
+
+
+FUSED_LAUNCH = 1e-6
+"""What a product in a quantised format costs at least beyond one in 16 bits [s]: assumed."""
+
+
+@functools.lru_cache(maxsize=256)
+def _fused(fitted: Fitted, launch: float) -> Fitted:
+    """The parameters of a quantised product in an engine, which fuses the quantising pass into the norm or activation before
+    it; benchmarks launch that pass on its own."""
+    least = min(fitted.parameters.launch, launch + FUSED_LAUNCH)
+    return replace(fitted, parameters=replace(fitted.parameters, launch=least))
 
 
 def _grouped(first: GroupedGemm, every: Columns, machine: Machine, unit: Any) -> tuple[Any, Fitted]:
-    fitted = _lookup(machine, "moe", format_key(first))
+    key = format_key(first) + ("" if first.gated else ".ungated")
+    fitted = _lookup(machine, "moe", key)
+    if (
+        first.tensor_parallel > 1
+    ):  # engines cut experts with their Triton kernels where the usual ones hold whole experts
+        cut = _lookup(machine, "moe", f"{key}.triton")
+        fitted = cut if cut.level == "measured" else fitted
     time = moe_time(
         every.tokens, first.hidden, first.intermediate, first.num_experts, first.experts_per_token, gated=first.gated,
         tensor_parallel=first.tensor_parallel, expert_parallel=first.expert_parallel, weight_bytes=first.weights.bytes,
         activation_bytes=first.activations.bytes, rates=machine.rates(unit), parameters=fitted.parameters,
     )  # fmt: skip
-    return time, fitted
+    axes = moe_axes(
+        every.tokens, first.hidden, first.intermediate, first.num_experts, tensor_parallel=first.tensor_parallel,
+        expert_parallel=first.expert_parallel,
+    )  # fmt: skip
+    return time * fitted.correction(*axes), fitted
 
 
 def _attention(first: Attention, every: Columns, machine: Machine, unit: Any) -> tuple[Any, Fitted]:
+    """The kernel that engines take for the new tokens there are; arrays may hold both kinds."""
+    short = np.asarray(every.new) <= ABSORBED_NEW_TOKENS
+    if short.all() or not short.any():
+        return _attention_of("decode" if short.all() else "prefill", first, every, machine, unit)
+    (decode, _), (prefill, fitted) = (
+        _attention_of(phase, first, every, machine, unit) for phase in ("decode", "prefill")
+    )
+    return np.where(short, decode, prefill), fitted
+
+
+def _attention_of(phase: str, first: Attention, every: Columns, machine: Machine, unit: Any) -> tuple[Any, Fitted]:
     rates = machine.rates(unit)
+    cache = "bf16" if first.cache_bytes >= 2 else "fp8"
     if first.latent is not None:
         rank, rope, nope, value = first.latent
-        fitted = _lookup(machine, "mla", "fp8" if first.cache_bytes < 2 else "bf16")
-        cached = every.cached
-        if first.top_k is not None:
-            cached = np.minimum(cached, float(first.top_k))
+        fitted = _lookup(machine, "mla", f"{cache}.{phase}")
+        cached = every.cached if first.top_k is None else np.minimum(every.cached, float(first.top_k))
+        sequences = np.maximum(every.sequences, 1e-9)
         time = latent_attention_time(
-            every.sequences, every.new, cached, heads=first.heads, kv_lora_rank=rank, qk_rope_head_dim=rope,
+            sequences, every.new, cached, heads=first.heads, kv_lora_rank=rank, qk_rope_head_dim=rope,
             qk_nope_head_dim=nope, v_head_dim=value, cache_bytes=first.cache_bytes, rates=rates, parameters=fitted.parameters,
         )  # fmt: skip
-        return time, fitted
-    fitted = _lookup(machine, "attention", "fp8" if first.cache_bytes < 2 else "bf16")
+        time = time * fitted.correction(*latent_axes(sequences, every.new, cached, first.heads))
+        return np.where(np.asarray(every.sequences) * np.asarray(every.new) > 1e-6, time, 0.0), fitted
+    fitted = _lookup(machine, "attention", f"{cache}.{phase}")
     sequences, new, cached, causal = every.sequences, every.new, every.cached, first.causal
     if first.chunk or first.cross or first.stride > 1 or first.top_k is not None:
         # as many queries as keys at most, each block of them seeing the keys its queries see on average
         seen = np.maximum(np.asarray(every.pairs) / np.maximum(new, 1e-9), 1.0)
         block = np.minimum(new, seen)
         sequences, new, cached, causal = sequences * new / np.maximum(block, 1e-9), block, seen - block, False
+    busy = np.asarray(sequences) * np.asarray(new) > 1e-6
+    sequences, new = np.maximum(sequences, 1e-9), np.maximum(new, 1e-9)
     time = attention_time(
         sequences, new, cached, heads=first.heads, kv_heads=first.kv_heads, key_dim=first.key_dim, value_dim=first.value_dim,
         window=first.window, causal=causal, q_bytes=first.query_bytes, kv_bytes=first.cache_bytes, rates=rates,
         parameters=fitted.parameters,
     )  # fmt: skip
-    return np.where(np.asarray(sequences) * np.asarray(new) > 0, time, 0.0), fitted
+    time = time * fitted.correction(*attention_axes(sequences, new, cached, first.heads, first.kv_heads, first.window))
+    return np.where(busy, time, 0.0), fitted
+
+
+def _phase(new: Any) -> str:
+    """Which kernel an engine takes for that many new tokens a sequence."""
+    return "decode" if np.max(new) <= ABSORBED_NEW_TOKENS else "prefill"
 
 
 def _scan(first: Scan, every: Columns, machine: Machine, unit: Any) -> tuple[Any, Fitted]:
@@ -154,7 +211,7 @@ def _scan(first: Scan, every: Columns, machine: Machine, unit: Any) -> tuple[Any
         conv_channels=first.conv_channels, conv_kernel=first.conv_kernel, chunk=first.chunk, rates=machine.rates(unit),
         parameters=fitted.parameters,
     )  # fmt: skip
-    return time, fitted
+    return time * fitted.correction(*scan_axes(every.sequences, every.new, first.heads)), fitted
 
 
 def _elementwise(first: Elementwise, every: Columns, machine: Machine, unit: Any) -> tuple[Any, Fitted]:
@@ -171,9 +228,13 @@ def _any_unit(machine: Machine) -> MatrixUnit:
 
 
 def _collective(first: Collective, every: Columns, machine: Machine, unit: Any) -> tuple[Any, Fitted]:
-    fitted = _lookup(machine, "collective", first.kind)
+    moving = {"expert dispatch": "dispatch", "expert combine": "combine"}.get(first.name, first.kind)
+    fitted = _lookup(machine, "collective", moving)
     path = machine.fabric.path(first.devices, first.stride)
-    return collective_time(first.kind, every.payload, path, fitted.parameters), fitted
+    time = collective_time(first.kind, every.payload, path, fitted.parameters)
+    if path.nodes == 1:
+        time = time * fitted.correction(every.payload, first.devices)
+    return time, fitted
 
 
 def _host_copy(first: HostCopy, every: Columns, machine: Machine, unit: Any) -> tuple[Any, Fitted]:

@@ -203,6 +203,10 @@ def predict_step(
 
 def price(ops: Sequence[Op], machine: Machine, sequences: Numbers = 1.0, *, eager: bool = False) -> StepTime:
     """The time of each op on the machine, and of the step they make."""
+    if machine.mode != "bound":
+        from infersim.predict.pricing import kernel_seconds, without_passes_inside
+
+        ops = without_passes_inside(ops, machine)
     unit_of = [_unit(op, machine) for op in ops]
     work = [op.flops for op in ops], [op.bytes for op in ops], [getattr(op, "link_bytes", 0.0) for op in ops]
     shape = np.broadcast_shapes(*{value.shape for values in work for value in values if isinstance(value, np.ndarray)})
@@ -225,8 +229,6 @@ def price(ops: Sequence[Op], machine: Machine, sequences: Numbers = 1.0, *, eage
         seconds, sources, spreads = floors, ["data sheet"] * len(ops), [0.0] * len(ops)
         gaps, host = np.zeros(flops.shape[1:]), np.zeros(flops.shape[1:])
     else:
-        from infersim.predict.pricing import kernel_seconds
-
         seconds, sources, spreads = kernel_seconds(ops, unit_of, machine, flops.shape)
         seconds = np.maximum(seconds, floors)
         gaps, host = _overheads(ops, counts * seconds, machine, sequences, eager)

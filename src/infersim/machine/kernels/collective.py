@@ -1,4 +1,4 @@
-"""Time of communication among devices: latency and bytes over links, by the algorithm that is fastest at each size."""
+"""Time of communication among devices: latency and bytes over links, by the algorithm an engine takes at each size."""
 
 from __future__ import annotations
 
@@ -7,52 +7,104 @@ from dataclasses import dataclass
 import numpy as np
 
 from infersim.machine.kernels.base import Numbers, parameter
-from infersim.machine.network import Path
+from infersim.machine.network import Path, least_time
 
 
 @dataclass(frozen=True)
 class CollectiveParameters:
-    """What a data sheet does not say about a system's communication library."""
+    """What a data sheet does not say about a system's communication kernels under one engine."""
 
-    launch: float = parameter(4e-6, 1e-6, 1e-4, "time of the smallest call", unit="s", log=True)
-    hop: float = parameter(0.4e-6, 1e-8, 2e-5, "added by every further device in a node", unit="s", log=True)
+    launch: float = parameter(4.5e-6, 1e-6, 2e-4, "engine's own kernel: time of the smallest call", unit="s", log=True)
+    hop: float = parameter(2e-7, 1e-8, 2e-5, "engine's own kernel: added by every further device", unit="s", log=True)
+    direct_efficiency: float = parameter(0.6, 0.002, 1.0, "engine's own kernel: share of the link it reaches", log=True)
+    limit: float = parameter(8e6, 1.0, 1e12, "largest payload for the engine's own kernel", unit="B", log=True)
+    own_devices: float = parameter(8.0, 1.0, 1024.0, "most devices the engine's own kernel serves")
+    library_launch: float = parameter(8e-6, 1e-6, 5e-4, "library: time of the smallest call", unit="s", log=True)
+    library_hop: float = parameter(1.5e-6, 1e-8, 1e-4, "library: added by every further device", unit="s", log=True)
+    bandwidth_efficiency: float = parameter(
+        0.8, 0.01, 1.0, "library: share of the link that large messages reach", log=True
+    )
+    half_size: float = parameter(
+        1.5e6, 1e3, 1e9, "library: bytes at which half of that share is reached", unit="B", log=True
+    )
+    decay: float = parameter(0.0, -0.5, 3.0, "share lost as devices grow: efficiency x (2 / devices)^decay")
+    direct_decay: float = parameter(0.0, -0.5, 3.0, "the same of the engine's own kernel")
     node_hop: float = parameter(5e-6, 1e-6, 1e-4, "added by every step across nodes", unit="s", log=True)
-    bandwidth_efficiency: float = parameter(0.75, 0.05, 1.0, "share of the link that large messages reach")
-    half_size: float = parameter(2e6, 1e4, 1e9, "bytes at which half of that share is reached", unit="B", log=True)
+    node_efficiency: float = parameter(0.74, 0.05, 1.0, "share of the network that large messages reach")
 
 
-def collective_time(kind: str, payload: Numbers, path: Path, parameters: CollectiveParameters) -> Numbers:
-    """Seconds of a collective over ``path``; ``payload`` bytes as in ``ops.memory.Collective``.
+PCIE = CollectiveParameters(
+    launch=5e-6, hop=2e-7, direct_efficiency=0.6, limit=8.3e6, own_devices=2.0, library_launch=6e-6, library_hop=2.2e-6,
+    bandwidth_efficiency=0.6, half_size=2e5, decay=0.9,
+)  # fmt: skip
+"""Family default where devices talk through PCIe switches and the host: between an L40S and an RTX PRO 6000 server."""
 
-    Inside a node the faster of one-shot (every rank reads all peers: one latency, (n - 1) P) and ring or two-shot
-    (2 (n - 1)/n P) all-reduce; across nodes a hierarchical one, each device carrying its share. Large messages reach a
-    share of the link that grows with their size.
+
+def family_default(path: Path) -> CollectiveParameters:
+    """Parameters where nothing was measured: PCIe is no slow NVLink, what it reaches falls as devices grow."""
+    return PCIE if path.inner is not None and path.inner.topology == "pcie" else CollectiveParameters()
+
+
+def collective_time(kind: str, payload: Numbers, path: Path, parameters: CollectiveParameters | None = None) -> Numbers:
+    """Seconds of a collective over ``path``.
+
+    ``payload`` [B], as in ``ops.memory.Collective``: all_reduce and send_recv the tensor each rank holds, all_gather the
+    gathered result, reduce_scatter the tensor each rank brings, all_to_all what each rank sends to the others together.
+
+    Inside a node a small all-reduce among few devices takes the engine's own kernel, the faster of one-shot (each rank
+    reads all peers, one latency, (n - 1) P) and two-shot (two latencies, 2 (n - 1)/n P); beyond ``limit``, among more
+    devices, and for every other kind, the library: latency by devices, then bytes at a rate that grows with the message.
+    Across k nodes of g devices the transfer is hierarchical, each device carrying its 1/g share over the network: 2 (k -
+    1)/k P/g for an all-reduce.
+    Never below ``network.least_time`` of the links. ``parameters`` None takes the family's default for the link.
 
     >>> from infersim.specs.hardware import Link
-    >>> nvlink = Link(name="NVLink4", bandwidth="450 GB/s", devices=8)
-    >>> small, large = (float(collective_time("all_reduce", b, Path(8, 1, nvlink, None), CollectiveParameters())) for b in (16384, 2**29))
-    >>> 4e-6 < small < 1.2e-5, 2.0e-3 < large < 4e-3  # measured on 8 x H100: 5 us and 2.1 ms
+    >>> nvlink, pcie = (Link(name=n, bandwidth=b, devices=8, topology=t) for n, b, t in (
+    ...     ("NVLink4", "450 GB/s", "switch"), ("PCIe4 x16", "31.5 GB/s", "pcie")))
+    >>> small, large = (float(collective_time("all_reduce", b, Path(8, 1, nvlink, None))) for b in (16384, 2**29))
+    >>> 4e-6 < small < 8e-6, 2.0e-3 < large < 3.2e-3  # measured on 8 x H100: 5 us and 2.1 ms
     (True, True)
+    >>> 5e-3 < float(collective_time("all_reduce", 2**24, Path(4, 1, pcie, None))) * 2 < 2e-2  # 4 x L40S: 6.7 ms
+    True
     """
-    p, P = parameters, np.asarray(payload, dtype=float)
+    p = parameters if parameters is not None else family_default(path)
+    P = np.asarray(payload, dtype=float)
     g, k = path.inside, path.nodes
-    seconds: Numbers = p.launch + p.hop * (g - 1) + p.node_hop * 2 * (k - 1)
-    if path.inner is not None:
-        share = _share(kind, g) if k == 1 or kind not in ("all_to_all", "send_recv") else (g - 1) / (g * k - 1)
-        rate = path.inner.bandwidth * p.bandwidth_efficiency
-        through = (share * P + p.half_size * P / (P + p.half_size)) / rate
-        if kind == "all_reduce":
-            through = np.minimum(through, (g - 1) * P / rate + p.hop)
-        seconds = seconds + through
-    if path.outer is not None:
-        if kind == "send_recv":
-            crossing = P
-        elif kind == "all_to_all":
+    seconds: Numbers = np.zeros_like(P)
+    if path.inner is not None and g > 1:
+        inside = P
+        if k > 1 and kind in ("all_to_all", "send_recv"):
+            inside = P * (g - 1) / (g * k - 1)
+        seconds = _library(kind, inside, g, path.inner.bandwidth, p)
+        if kind == "all_reduce" and g <= p.own_devices:
+            own = _own(inside, g, path.inner.bandwidth, p)
+            ceiling = _own(np.minimum(inside, p.limit), g, path.inner.bandwidth, p)
+            seconds = np.where(inside <= p.limit, own, np.maximum(seconds, ceiling))
+    if path.outer is not None and k > 1:
+        steps = 2 if kind == "all_reduce" else 1
+        crossing = _share(kind, k) * P / g
+        if kind == "all_to_all":
             crossing = P * g * (k - 1) / (g * k - 1)
-        else:
-            crossing = _share(kind, k) * P / g
-        seconds = seconds + crossing / (path.outer.bandwidth * p.bandwidth_efficiency)
-    return np.where(P > 0, seconds, 0.0)
+        elif kind == "send_recv":
+            crossing = P
+        ways = np.log2(k) if kind == "all_reduce" else 1.0
+        start = 0.0 if path.inner is not None and g > 1 else p.library_launch
+        seconds = seconds + start + p.node_hop * steps * ways + crossing / (path.outer.bandwidth * p.node_efficiency)
+    return np.where(P > 0, np.maximum(seconds, least_time(kind, P, path)), 0.0)
+
+
+def _own(P: Numbers, n: int, bandwidth: float, p: CollectiveParameters) -> Numbers:
+    """An engine's own all-reduce kernel: one-shot or two-shot."""
+    rate = bandwidth * np.minimum(p.direct_efficiency * (2.0 / n) ** p.direct_decay, 1.0)
+    latency = p.launch + p.hop * (n - 1)
+    return latency + np.minimum((n - 1) * P / rate, 2 * p.hop + 2 * (n - 1) / n * P / rate)
+
+
+def _library(kind: str, P: Numbers, n: int, bandwidth: float, p: CollectiveParameters) -> Numbers:
+    """A library's kernel: latency by devices, a rate that grows with the message."""
+    rate = bandwidth * np.minimum(p.bandwidth_efficiency * (2.0 / n) ** p.decay, 1.0)
+    sent = _share(kind, n) * P
+    return p.library_launch + p.library_hop * (n - 1) + (sent + p.half_size * sent / (sent + p.half_size)) / rate
 
 
 def _share(kind: str, ranks: int) -> float:
@@ -60,3 +112,7 @@ def _share(kind: str, ranks: int) -> float:
     if kind == "all_reduce":
         return 2 * (ranks - 1) / ranks
     return 1.0 if kind in ("all_to_all", "send_recv") else (ranks - 1) / ranks
+
+
+COLLECTIVE_AXES = ("payload", "devices")
+"""Where a residual surface is read."""

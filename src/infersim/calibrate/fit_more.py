@@ -1,0 +1,301 @@
+"""Fit experts, latent attention, scans and collectives to the measurements that ``silicon_more`` reads.
+
+Every table becomes a section: parameters of the physical form found on the 30% of rows a fit may see, a small residual
+surface on top, and both errors on the other 70%. The order of work and every start is fixed, so a repeat gives the same.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from infersim.calibrate.fit import Spread, fit_parameters, spread
+from infersim.calibrate.measurements import KernelTable, fit_rows
+from infersim.calibrate.silicon_more import ENGINES, FOLDERS, more_tables
+from infersim.calibrate.surface import fit_surface, knots_for
+from infersim.errors import UnsupportedError
+from infersim.machine.kernels.base import Rates
+from infersim.machine.kernels.collective import PCIE, CollectiveParameters, collective_time
+from infersim.machine.kernels.latent import LATENT_AXES, LatentParameters, latent_attention_time, latent_axes
+from infersim.machine.kernels.moe import MOE_AXES, MoeParameters, moe_axes, moe_time
+from infersim.machine.kernels.scan import SCAN_AXES, ScanParameters, scan_axes, scan_time
+from infersim.machine.network import Path as LinkPath
+from infersim.machine.surface import Surface
+from infersim.specs.hardware import Accelerator
+from infersim.specs.library import load_accelerator
+from infersim.specs.precision import FORMATS, matrix_unit
+
+Array = npt.NDArray[np.float64]
+Shape = Mapping[str, Array]
+
+LEAST_FIT_ROWS = 10
+"""A table that offers a fit fewer rows is left out."""
+
+
+@dataclass(frozen=True)
+class Section:
+    """What one table of measurements says about a kind of kernel: parameters, surface, errors on unseen rows."""
+
+    device: str
+    engine: str
+    kind: str
+    key: str
+    parameters: Any
+    surface: Surface | None
+    rows: int
+    """Rows the fit saw."""
+    physical: Spread
+    """Error of the physical form alone, on rows the fit did not see."""
+    final: Spread
+    """Error with the surface, on the same rows."""
+    source: str
+
+
+@dataclass(frozen=True)
+class Problem:
+    """How a kind of kernel is fitted: its time, where a fit starts, what it holds, where its surface is read."""
+
+    time: Callable[[Shape, Any], Array]
+    starts: Sequence[Any]
+    hold: Sequence[str] = ()
+    axes: Sequence[str] = ()
+    place: Callable[[Shape], Sequence[Array]] = lambda shape: ()
+    knots: Sequence[int] = ()
+    ridge: float = 0.3
+    smooth: float = 0.5
+    prior: float = 0.0
+    rows: int = 3000
+    tags: Mapping[str, Any] = field(default_factory=dict)
+
+
+def fit_all_more(
+    devices: Sequence[str] | None = None, engines: Sequence[str] = ENGINES, folder: Path | None = None
+) -> tuple[list[Section], dict[tuple[str, str], Counter[str]]]:
+    """Sections of every device and engine measured, and the rows left out of each by reason. About two minutes."""
+    sections: list[Section] = []
+    left: dict[tuple[str, str], Counter[str]] = {}
+    for device in devices or FOLDERS:
+        for engine in engines:
+            tables, left[device, engine] = more_tables(device, engine, folder)
+            sections += fit_tables(tables, left[device, engine])
+    return sections, left
+
+
+def fit_tables(tables: Sequence[KernelTable], left: Counter[str]) -> Iterator[Section]:
+    """One section per table that can be fitted; the rows of the others are counted in ``left``."""
+    mixed: ScanParameters | None = None
+    for table in tables:
+        accelerator = load_accelerator(table.device)
+        try:
+            found = problem(table, accelerator, mixed)
+        except UnsupportedError as error:
+            left[f"{table.kind}: {str(error).split(';')[0]}"] += len(table)
+            continue
+        seen = fit_rows(table)
+        if seen.sum() < LEAST_FIT_ROWS:
+            left[f"{table.kind}: too few rows"] += len(table)
+            continue
+        section = fit_section(table, found)
+        if table.kind == "scan" and table.kernel == "gated_delta_net":
+            mixed = section.parameters
+        yield section
+
+
+def fit_section(table: KernelTable, found: Problem) -> Section:
+    """Fit the physical form from each start, keep the best, lay a surface on what it leaves."""
+    seen = fit_rows(table)
+    fit, test = table.take(seen), table.take(~seen)
+    fits = [
+        fit_parameters(
+            found.time,
+            start,
+            fit.shape,
+            fit.seconds,
+            hold=found.hold,
+            rows=found.rows,
+            prior=found.prior,
+            evaluations=40,
+        )
+        for start in found.starts
+    ]
+    parameters = min(fits, key=lambda one: one.cost).parameters
+    physical = spread(found.time(test.shape, parameters), test.seconds)
+    surface, final = None, physical
+    if found.axes:
+        sizes = tuple(found.place(fit.shape))
+        knots = [knots_for(size, count) for size, count in zip(found.place(table.shape), found.knots, strict=True)]
+        log_error = np.log(fit.seconds / found.time(fit.shape, parameters))
+        surface = fit_surface(found.axes, knots, sizes, log_error, ridge=found.ridge, smooth=found.smooth)
+        corrected = found.time(test.shape, parameters) * np.exp(surface.at(*found.place(test.shape)))
+        final = spread(corrected, test.seconds)
+    return Section(
+        table.device,
+        table.engine,
+        table.kind,
+        section_key(table),
+        parameters,
+        surface,
+        len(fit),
+        physical,
+        final,
+        table.source,
+    )
+
+
+def section_key(table: KernelTable) -> str:
+    """The key under which a table's section is looked up.
+
+    Experts: the activation's format where it is quantised, else the weights', then ``.ungated`` for experts of two
+    matrices and the kernel family where it is not the usual one. Latent attention: cache format and phase. Scans:
+    mechanism. Collectives: kind.
+    """
+    if table.kind in ("moe", "gemm"):
+        weights, activations = table.formats["weights"], table.formats["activations"]
+        return ".".join(part for part in (weights if activations == "bf16" else activations, table.kernel) if part)
+    if table.kind in ("mla", "attention"):
+        return f"{table.formats['kv_cache']}.{table.kernel}"
+    return table.kernel.partition(".")[0] if table.kind == "scan" else table.kernel
+
+
+def problem(table: KernelTable, accelerator: Accelerator, mixed: ScanParameters | None = None) -> Problem:
+    """How to fit a table. ``mixed`` are scan parameters for a table that holds the convolution alone."""
+    if table.kind == "moe":
+        return _experts(table, accelerator)
+    if table.kind == "mla":
+        return _latent(table, accelerator)
+    if table.kind == "scan":
+        return _scan(table, accelerator, mixed)
+    return _collective(table, accelerator)
+
+
+def _rates(accelerator: Accelerator, weights: str, activations: str) -> Rates:
+    unit = matrix_unit(FORMATS[weights], FORMATS[activations], accelerator)
+    return Rates(
+        accelerator.peak_flops[unit], accelerator.memory.bandwidth, float(accelerator.compute_units or 100),
+        accelerator.l2_cache or 0.0, accelerator.clock or 0.0,
+    )  # fmt: skip
+
+
+def _experts(table: KernelTable, accelerator: Accelerator) -> Problem:
+    weights, activations = table.formats["weights"], table.formats["activations"]
+    rates = _rates(accelerator, weights, activations)
+
+    def time(s: Shape, p: MoeParameters) -> Array:
+        seconds: Array = moe_time(
+            s["tokens"], s["hidden"], s["intermediate"], s["num_experts"], s["experts_per_token"], gated=s["gated"],
+            tensor_parallel=s["tensor_parallel"], expert_parallel=s["expert_parallel"], weight_bytes=FORMATS[weights].bytes,
+            activation_bytes=FORMATS[activations].bytes, rates=rates, parameters=p, skew=s["skew"], weights_in_l2=True,
+        )  # fmt: skip
+        return seconds
+
+    def place(s: Shape) -> Sequence[Array]:
+        return moe_axes(
+            s["tokens"], s["hidden"], s["intermediate"], s["num_experts"], tensor_parallel=s["tensor_parallel"],
+            expert_parallel=s["expert_parallel"],
+        )  # fmt: skip
+
+    return Problem(time, [MoeParameters()], (), MOE_AXES, place, (9, 6, 5))
+
+
+LATENT_SHAPE = {"kv_lora_rank": 512, "qk_rope_head_dim": 64, "qk_nope_head_dim": 128, "v_head_dim": 128}
+
+
+def _latent(table: KernelTable, accelerator: Accelerator) -> Problem:
+    rates = _rates(accelerator, "bf16", "bf16")
+    decode = table.kernel == "decode"
+    cache_bytes = FORMATS[table.formats["kv_cache"]].bytes
+
+    def time(s: Shape, p: LatentParameters) -> Array:
+        seconds: Array = latent_attention_time(
+            s["count"], s["new"], s["cached"], heads=s["heads"], **LATENT_SHAPE, cache_bytes=cache_bytes, rates=rates,
+            parameters=p, absorbed=decode, cache_in_l2=True,
+        )  # fmt: skip
+        return seconds
+
+    def place(s: Shape) -> Sequence[Array]:
+        return latent_axes(s["count"], s["new"], s["cached"], s["heads"])
+
+    usual = LatentParameters()
+    if decode:
+        starts = [usual, replace(usual, most_splits=1.02, walk=1e-7, ramp=1e-7)]
+        hold: tuple[str, ...] = ("tile", "diagonal")
+    else:
+        starts = [usual, replace(usual, tile=1e-7)]
+        hold = ("ramp", "ramp_bytes", "combine", "head_rows", "walk", "most_splits")
+    return Problem(time, starts, hold, LATENT_AXES, place, (6, 8, 4))
+
+
+def _scan(table: KernelTable, accelerator: Accelerator, mixed: ScanParameters | None) -> Problem:
+    rates = _rates(accelerator, "bf16", "bf16")
+    kind, _, part = table.kernel.partition(".")
+    kernel = int(table.shape["conv_kernel"][0])
+
+    def time(s: Shape, p: ScanParameters) -> Array:
+        seconds: Array = scan_time(
+            s["sequences"], s["new"], kind=kind, heads=s["heads"], key_dim=s["key_dim"], value_dim=s["value_dim"],
+            conv_channels=s["conv_channels"], conv_kernel=kernel, chunk=s["chunk"], rates=rates, parameters=p,
+            convolution_only=bool(part), state_in_l2=True,
+        )  # fmt: skip
+        return seconds
+
+    usual = ScanParameters()
+    starts = [usual, replace(usual, rows=450.0, cache_gain=2.0, state_efficiency=0.8)]
+    if part:  # only the convolution was measured: the rest is the other mechanism's
+        base = mixed or usual
+        return Problem(
+            time,
+            [replace(base, rows=rows) for rows in (4.0, 450.0)],
+            ("compute_efficiency", "state_efficiency", "chain"),
+        )
+    return Problem(time, starts, (), SCAN_AXES, lambda s: scan_axes(s["sequences"], s["new"], s["heads"]), (6, 9, 5))
+
+
+OWN_LIMITS = {"vllm": (8e6,), "sglang": (1.7e7,), "trtllm": (1.2e6, 8.3e6, 1.7e7)}
+"""Largest payload each engine gives its own all-reduce [B]: vLLM below 8 MiB, SGLang up to 16 MiB, as their code states."""
+
+
+def _collective(table: KernelTable, accelerator: Accelerator) -> Problem:
+    link = accelerator.scale_up or accelerator.host_link
+    if link is None:
+        raise UnsupportedError(f"{accelerator.name} states no link between its devices")
+    kind = {"dispatch": "all_to_all", "combine": "all_to_all", "library_all_reduce": "all_reduce"}.get(
+        table.kernel, table.kernel
+    )
+    network = replace_link(link)
+
+    def time(s: Shape, p: CollectiveParameters) -> Array:
+        seconds = np.zeros(len(s["payload"]))
+        nodes = s.get("nodes", np.ones(len(seconds)))
+        for n, k in sorted(set(zip(s["devices"].tolist(), nodes.tolist(), strict=True))):
+            rows = (s["devices"] == n) & (nodes == k)
+            path = LinkPath(int(n // k), int(k), link, network if k > 1 else None)
+            seconds[rows] = collective_time(kind, s["payload"][rows], path, p)
+        return seconds
+
+    pcie = link.topology == "pcie"
+    base = PCIE if pcie else CollectiveParameters()
+    across = () if "nodes" in table.shape and table.shape["nodes"].max() > 1 else ("node_hop", "node_efficiency")
+    devices = (8.0,) if not accelerator.name.startswith("GB") else (4.0, 8.0, 72.0)
+    hold: tuple[str, ...] = ("limit", "own_devices", *across)
+    if table.kernel == "all_reduce":
+        choices = [(limit, n) for limit in (*OWN_LIMITS.get(table.engine, (8e6,)), *((1.1e9,) if pcie else ()))
+                   for n in ((1.0, 2.0) if pcie and accelerator.vendor == "NVIDIA" else devices)]  # fmt: skip
+        starts = [replace(base, limit=limit, own_devices=n) for limit, n in choices]
+    else:
+        starts = [replace(base, limit=1.0, own_devices=1.0)]
+        hold = (*hold, "launch", "hop", "direct_efficiency", "direct_decay")
+    return Problem(
+        time, starts, hold, ("payload", "devices"), lambda s: (s["payload"], s["devices"]), (12, 3),
+        ridge=0.05, smooth=0.1, prior=0.3,
+    )  # fmt: skip
+
+
+def replace_link(link: Any) -> Any:
+    """The network a measured node stands in: 400 Gb/s a device (HGX with ConnectX-7)."""
+    return link.model_copy(update={"name": "InfiniBand NDR", "bandwidth": 50e9, "topology": "switch"})

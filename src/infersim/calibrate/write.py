@@ -1,0 +1,118 @@
+"""Write calibrations: a YAML file for people, and a packed companion with the residual surfaces."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from infersim.calibrate.fit import Spread
+from infersim.calibrate.fit_dense import dense_sections
+from infersim.calibrate.fit_more import Section, fit_all_more
+from infersim.calibrate.measurements import FIT_SHARE
+from infersim.calibrate.silicon_more import ENGINES, FOLDERS
+from infersim.machine.calibration import SURFACE_UNIT
+
+KINDS = ("gemm", "attention", "mla", "moe", "scan", "collective")
+
+
+def fit_device(device: str, engine: str, folder: Path | None = None) -> tuple[list[Section], Counter[str]]:
+    """Every section of a device under an engine, and the rows that were left out, by reason."""
+    dense, left = dense_sections(device, engine, folder)
+    more, reasons = fit_all_more([device], [engine], folder)
+    for found in reasons.values():
+        left += found
+    return sorted(dense + more, key=lambda s: (KINDS.index(s.kind), s.key)), left
+
+
+def calibrate(
+    target: Path,
+    devices: Sequence[str] | None = None,
+    engines: Sequence[str] = ENGINES,
+    *,
+    folder: Path | None = None,
+    date: str,
+    progress: Callable[[str], None] = lambda line: None,
+) -> list[Section]:
+    """Fit every device and engine that was measured and write the files into ``target``; returns all sections."""
+    target.mkdir(parents=True, exist_ok=True)
+    everything: list[Section] = []
+    for device in devices or FOLDERS:
+        for engine in engines:
+            sections, left = fit_device(device, engine, folder)
+            if sections:
+                write_calibration(target, device, engine, sections, left, date=date)
+            everything += sections
+            progress(f"{device} {engine}: {len(sections)} sections, {sum(left.values()):,} rows left out")
+    return everything
+
+
+def write_calibration(
+    target: Path, device: str, engine: str, sections: Sequence[Section], left: Counter[str], *, date: str
+) -> Path:
+    """Write one calibration; the file replaces an older one only when it is complete."""
+    lines = [
+        f"# Kernel parameters of {device} under {engine}, fitted to measured kernel times. The meaning, unit and bounds of every",
+        "# parameter stand in infersim.machine.kernels; surfaces (log corrections) are in the .npz file beside this one.",
+        f"accelerator: {device}",
+        f"engine: {engine}",
+        f'date: "{date}"',
+        "data: aiconfigurator-core (PyPI, Apache-2.0), kernel timings by NVIDIA",
+        f"split: {FIT_SHARE}% of the shapes, by hash, were fitted; the errors are of the others",
+    ]
+    if left:
+        lines.append("left_out:")
+        lines += [f"  {_quoted(reason)}: {count}" for reason, count in sorted(left.items())]
+    lines.append("sections:")
+    knots: list[Any] = []
+    values: list[Any] = []
+    kind = ""
+    for section in sections:
+        if section.kind != kind:
+            kind = section.kind
+            lines.append(f"  {kind}:")
+        lines.append(f"    {section.key}:")
+        found = {f.name: getattr(section.parameters, f.name) for f in fields(section.parameters) if "low" in f.metadata}
+        lines.append(
+            "      parameters: {" + ", ".join(f"{name}: {_number(value)}" for name, value in found.items()) + "}"
+        )
+        lines.append(f"      rows: {section.rows}")
+        lines.append(f"      test_error: {_error(section.final)}")
+        lines.append(f"      test_error_without_surface: {_error(section.physical)}")
+        lines.append(f"      source: {_quoted(section.source)}")
+        if section.surface is not None:
+            shape = [len(grid) for grid in section.surface.knots]
+            lines.append(f"      surface: {{axes: [{', '.join(section.surface.axes)}], shape: {shape}}}")
+            knots += [np.asarray(grid, dtype=np.float32) for grid in section.surface.knots]
+            values.append(np.round(section.surface.values.ravel() / SURFACE_UNIT).astype(np.int16))
+    path = target / f"{device}.{engine}.yaml"
+    packed = path.with_suffix(".npz.part")
+    with packed.open("wb") as file:
+        np.savez_compressed(
+            file,
+            knots=np.concatenate(knots or [np.empty(0, np.float32)]),
+            values=np.concatenate(values or [np.empty(0, np.int16)]),
+        )
+    text = path.with_suffix(".yaml.part")
+    text.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    packed.replace(path.with_suffix(".npz"))
+    text.replace(path)
+    return path
+
+
+def _number(value: float) -> str:
+    """A number that YAML reads back as one, exponent included."""
+    text = f"{value:.5g}"
+    return text.replace("e", ".0e") if "e" in text and "." not in text else text
+
+
+def _quoted(text: str) -> str:
+    return '"' + text.replace('"', "'") + '"'
+
+
+def _error(found: Spread) -> str:
+    return f"{{rows: {found.rows}, mean: {found.mean}, p50: {found.p50}, p90: {found.p90}, bias: {found.bias}, log_sd: {found.log_sd}}}"

@@ -1,0 +1,169 @@
+"""Shipped calibrations: every file loads, states its errors on unseen rows, and a broken one is refused kindly."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from infersim.calibrate.fit import Spread
+from infersim.calibrate.fit_dense import dense_problem
+from infersim.calibrate.fit_more import Section, fit_section
+from infersim.calibrate.measurements import KernelTable, fit_rows
+from infersim.calibrate.write import write_calibration
+from infersim.errors import SpecError
+from infersim.machine import calibration
+from infersim.machine.calibration import Calibration, every_section, load_calibration, read_calibration
+from infersim.machine.kernels.base import Rates
+from infersim.machine.kernels.gemm import GemmParameters, gemm_time
+from infersim.specs.library import load_accelerator, spec_folders
+
+FILES = sorted(path for folder in spec_folders("calibrations") for path in folder.glob("*.yaml"))
+MEASURED = [
+    "A100-80GB-SXM",
+    "H100-SXM",
+    "H200-SXM",
+    "B200-SXM",
+    "B300-SXM",
+    "GB200",
+    "GB300",
+    "L40S",
+    "RTX-PRO-6000-Blackwell",
+    "Arc-Pro-B60",
+]
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_every_file_loads(path: Path) -> None:
+    found = read_calibration(path)
+    assert path.stem == f"{found.accelerator}.{found.engine}"
+    load_accelerator(found.accelerator)
+    for kind, keys in found.sections.items():
+        for key, section in keys.items():
+            assert section["rows"] >= 10
+            assert {"mean", "p50", "p90", "bias", "log_sd", "rows"} <= set(section["test_error"])
+            assert calibration._parameters(kind, section, path, key)
+            surface = found.surfaces.get((kind, key))
+            if surface is not None:
+                assert surface.values.size <= 324
+                assert np.all(np.abs(surface.values) <= 1.3)
+
+
+def test_every_measured_device_is_there() -> None:
+    assert {path.stem.partition(".")[0] for path in FILES} == set(MEASURED)
+    assert sum(path.stat().st_size + path.with_suffix(".npz").stat().st_size for path in FILES) < 3e6
+
+
+RECORDED = {"gemm": 0.086, "attention": 0.150, "moe": 0.102, "mla": 0.086, "scan": 0.075, "collective": 0.114}
+"""Mean absolute error over all unseen rows when the shipped files were made; a worse file must say so here."""
+
+
+@pytest.mark.parametrize("kind", sorted(RECORDED))
+def test_recorded_errors(kind: str) -> None:
+    rows = [row for row in every_section() if row["kind"] == kind]
+    total = sum(row["test_error"]["rows"] for row in rows)
+    mean = sum(row["test_error"]["mean"] * row["test_error"]["rows"] for row in rows) / total
+    assert mean <= RECORDED[kind]
+    assert total > 1000
+
+
+def test_a_lookup_says_where_it_stopped() -> None:
+    levels = {
+        ("H100-SXM", "Hopper", "vllm", "gemm", "bf16"): "measured",
+        ("H100-SXM", "Hopper", "vllm", "gemm", "int8"): "same device",
+        ("H20-SXM", "Hopper", "vllm", "gemm", "bf16"): "family",
+        ("MI300X", "CDNA3", "vllm", "gemm", "bf16"): "default",
+    }
+    spreads = {}
+    for (device, family, engine, kind, key), level in levels.items():
+        fitted = load_calibration(device, family, engine).lookup(kind, key)
+        assert fitted.level == level
+        assert device in fitted.source or level in ("family", "default")
+        spreads[level] = fitted.spread
+    assert spreads["measured"] < spreads["family"]
+
+
+def test_only_a_measured_device_gets_its_surface() -> None:
+    measured = load_calibration("H100-SXM", "Hopper", "vllm").lookup("gemm", "bf16")
+    stands_in = load_calibration("H20-SXM", "Hopper", "vllm").lookup("gemm", "bf16")
+    assert measured.surface is not None
+    assert stands_in.surface is None
+    assert stands_in.correction(1.0, 1.0, 1.0) == 1.0
+    assert stands_in.parameters == measured.parameters
+
+
+def _table(rates: Rates, truth: GemmParameters) -> KernelTable:
+    m, n, k = (
+        a.ravel() for a in np.meshgrid(2.0 ** np.arange(0, 13), 512.0 * np.arange(1, 20), 1024.0 * np.arange(1, 6))
+    )
+    seconds = gemm_time(
+        m, n, k, weight_bytes=2, activation_bytes=2, output_bytes=2, rates=rates, parameters=truth, weights_in_l2=True
+    )
+    formats = {"weights": "bf16", "activations": "bf16"}
+    return KernelTable("gemm", "H100-SXM", "vllm", "1", formats, "", {"m": m, "n": n, "k": k}, seconds, "made up")
+
+
+def _fit() -> tuple[Section, GemmParameters]:
+    h100 = load_accelerator("H100-SXM")
+    rates = Rates(h100.peak_flops["bf16"], h100.memory.bandwidth, 132.0, h100.l2_cache or 0.0, h100.clock or 0.0)
+    truth = GemmParameters(launch=4e-6, compute_efficiency=0.7, memory_efficiency=0.8, depth=100.0, waves=0.4)
+    table = _table(rates, truth)
+    assert 0.1 < fit_rows(table).mean() < 0.5
+    return fit_section(table, dense_problem(table, h100)), truth
+
+
+def test_a_fit_finds_the_parameters_that_made_its_data() -> None:
+    section, truth = _fit()
+    assert section.physical.mean < 0.02
+    assert section.parameters.launch == pytest.approx(truth.launch, rel=0.1)
+    assert section.parameters.memory_efficiency == pytest.approx(truth.memory_efficiency, rel=0.05)
+
+
+def test_a_fit_is_repeatable() -> None:
+    assert _fit()[0].parameters == _fit()[0].parameters
+
+
+def test_what_is_written_reads_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from collections import Counter
+
+    section, _ = _fit()
+    path = write_calibration(tmp_path, "H100-SXM", "vllm", [section], Counter({"gemm: format x": 3}), date="2026-01-01")
+    found = read_calibration(path)
+    surface = found.surfaces["gemm", "bf16"]
+    assert section.surface is not None
+    np.testing.assert_allclose(surface.values, section.surface.values, atol=6e-5)
+    assert isinstance(section.physical, Spread)
+    (tmp_path / "calibrations").mkdir()
+    path.rename(tmp_path / "calibrations" / path.name)
+    path.with_suffix(".npz").rename(tmp_path / "calibrations" / path.with_suffix(".npz").name)
+    monkeypatch.setenv("INFERSIM_SPECS", str(tmp_path))
+    calibration._lookup.cache_clear()
+    own = Calibration("H100-SXM", "Hopper", "vllm").lookup("gemm", "bf16")
+    calibration._lookup.cache_clear()
+    assert own.parameters.launch == pytest.approx(section.parameters.launch, rel=1e-4)
+
+
+BROKEN = [
+    ("accelerator: X\nengine: vllm\n", "sections: is missing"),
+    ("accelerator: X\nengine: vllm\nsections: {gem: {bf16: {}}}\n", "did you mean 'gemm'"),
+    (
+        "accelerator: X\nengine: vllm\nsections: {gemm: {bf16: {surface: {axes: [m], shape: [4]}}}}\n",
+        "missing from the companion",
+    ),
+]
+
+
+@pytest.mark.parametrize(("text", "said"), BROKEN)
+def test_broken_files_are_refused_kindly(tmp_path: Path, text: str, said: str) -> None:
+    path = tmp_path / "X.vllm.yaml"
+    path.write_text(text)
+    with pytest.raises(SpecError, match=said):
+        read_calibration(path)
+
+
+def test_wrong_parameters_are_named(tmp_path: Path) -> None:
+    path = tmp_path / "X.vllm.yaml"
+    for given, said in (({"lunch": 1e-6}, "did you mean 'launch'"), ({"launch": "fast"}, "must be a number")):
+        with pytest.raises(SpecError, match=said):
+            calibration._parameters("gemm", {"parameters": given}, path, "bf16")
