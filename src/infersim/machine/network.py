@@ -9,8 +9,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from infersim.errors import SpecError, UnsupportedError
 from infersim.specs.hardware import Accelerator, Link, System
 
@@ -91,21 +89,15 @@ def least_time(kind: str, payload: Numbers, path: Path) -> Numbers:
     2.088
     """
     g, k = path.inside, path.nodes
-    times = [np.zeros_like(np.asarray(payload, dtype=float))[()]]
-    factor = 2.0 if kind == "all_reduce" else 1.0
+    factor, alike = 2.0 if kind == "all_reduce" else 1.0, kind not in ("all_to_all", "send_recv")
+    inner = outer = 0.0
     if path.inner:
-        share = (
-            factor * (g - 1) / g
-            if kind not in ("all_to_all", "send_recv")
-            else (1.0 if k == 1 else (g - 1) / (g * k - 1))
-        )
-        times.append(share * payload / path.inner.bandwidth)
+        inner = factor * (g - 1) / g if alike else (1.0 if k == 1 else (g - 1) / (g * k - 1))
+        inner /= path.inner.bandwidth
     if path.outer:
-        share = factor * (k - 1) / (k * g) if kind not in ("all_to_all", "send_recv") else g * (k - 1) / (g * k - 1)
-        if kind == "send_recv":
-            share = 1.0
-        times.append(share * payload / path.outer.bandwidth)
-    return np.maximum.reduce(np.broadcast_arrays(*times))
+        outer = factor * (k - 1) / (k * g) if alike else 1.0 if kind == "send_recv" else g * (k - 1) / (g * k - 1)
+        outer /= path.outer.bandwidth
+    return payload * max(inner, outer)
 
 
 def placement(accelerator: Accelerator, system: System | None, devices: int) -> Fabric:

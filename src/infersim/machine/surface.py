@@ -6,6 +6,7 @@ It is bounded, and it fades to zero outside the measured range, where the physic
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import product
@@ -77,6 +78,47 @@ class Surface:
                 for corner in ((index + below, weight * (1.0 - share)), (index + below + step, weight * share))
             ]
         return fades * sum(flat.take(index) * weight for index, weight in starts)
+
+
+@functools.lru_cache(maxsize=8192)
+def folded(surface: Surface, fixed: tuple[tuple[int, float], ...]) -> Surface:
+    """The surface with some axes held: (number of the axis, size) each. What stays open keeps its order.
+
+    >>> bump = Surface(("m", "n"), (np.array([0.0, 4.0, 8.0]), np.array([8.0, 12.0])), np.array([[0, 0], [0.2, 0.4], [0, 0.0]]))
+    >>> float(folded(bump, ((1, 1024.0),)).at(16.0)), float(bump.at(16.0, 1024.0))
+    (0.3, 0.3)
+    """
+    values: Any = surface.values
+    held = dict(fixed)
+    for axis in sorted(held, reverse=True):
+        knots, place = surface.knots[axis], float(np.log2(max(held[axis], 1e-9)))
+        left, share = _place(place, knots)
+        low, high = values.take(left, axis), values.take(left + 1, axis)
+        values = _fade(place, knots) * (low + share * (high - low))
+    rest = [axis for axis in range(len(surface.axes)) if axis not in held]
+    return Surface(tuple(surface.axes[axis] for axis in rest), tuple(surface.knots[axis] for axis in rest), values)
+
+
+@functools.lru_cache(maxsize=1024)
+def _lines(surface: Surface, fixed: tuple[tuple[tuple[int, float], ...], ...]) -> Array:
+    """One row of values along the open axis for each way of holding the others."""
+    return np.stack([folded(surface, held).values for held in fixed])
+
+
+def along_first_axis(surface: Surface, sizes: Array, fixed: tuple[tuple[tuple[int, float], ...], ...]) -> Any:
+    """The correction at ``sizes`` of the first axis, one row for each way of holding the other axes.
+
+    >>> bump = Surface(("m", "n"), (np.array([0.0, 4.0, 8.0]), np.array([8.0, 12.0])), np.array([[0, 0], [0.2, 0.4], [0, 0.0]]))
+    >>> along_first_axis(bump, np.array([[16.0, 1.0], [4.0, 16.0]]), (((1, 4096.0),), ((1, 256.0),))).round(3).tolist()
+    [[0.4, 0.0], [0.1, 0.2]]
+    """
+    lines, knots = _lines(surface, fixed), surface.knots[0]
+    place = np.log2(np.maximum(sizes, 1e-9))
+    left, share = _place(place, knots)
+    start = left + (np.arange(len(lines)) * lines.shape[1]).reshape((-1,) + (1,) * (sizes.ndim - 1))
+    flat = lines.ravel()
+    low, high = flat.take(start), flat.take(start + 1)
+    return _fade(place, knots) * (low + share * (high - low))
 
 
 def _fade(place: Any, knots: Array) -> Any:

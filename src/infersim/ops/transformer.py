@@ -185,10 +185,21 @@ def _all_reduce(run: _Pass, name: str, count: float) -> Iterator[Op]:
         yield Collective(name, count, "all_reduce", payload, run.tensor)
 
 
+@functools.lru_cache(maxsize=4096)
+def _local_shape(projection: Projection, ranks: int) -> tuple[float, float]:
+    return projection.local_shape(ranks)
+
+
+@functools.lru_cache(maxsize=1024)
+def _projections(mixer: Any, hidden: int) -> tuple[Projection, ...]:
+    found: tuple[Projection, ...] = mixer.projections(hidden)
+    return found
+
+
 def _projection(projection: Projection, run: _Pass, count: float, tokens: Numbers) -> Iterator[Op]:
     """The GEMM of a projection, after the pass that quantises its input where one is needed."""
     weights, activations = run.formats(projection.role)
-    k, n = projection.local_shape(run.tensor)
+    k, n = _local_shape(projection, run.tensor)
     if activations.bits < 16:
         read, written = tokens * k * ACTIVATION_BYTES, tokens * k * activations.bytes
         yield Elementwise("quantise", count, read=read, written=written, arithmetic=2 * tokens * k)
@@ -197,7 +208,7 @@ def _projection(projection: Projection, run: _Pass, count: float, tokens: Number
 
 def _mixer(mixer: Any, run: _Pass, count: float) -> Iterator[Op]:
     """Projections in, the core, the projection out."""
-    projections = mixer.projections(run.stack.hidden_size)
+    projections = _projections(mixer, run.stack.hidden_size)
     source_tokens = sum(group.count * group.encode for group in run.groups)
     for projection in projections[:-1]:
         tokens = source_tokens if projection.name.startswith("cross_") else run.tokens

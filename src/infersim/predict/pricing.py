@@ -20,6 +20,7 @@ from infersim.machine.kernels.latent import ABSORBED_NEW_TOKENS, latent_attentio
 from infersim.machine.kernels.moe import moe_axes, moe_time
 from infersim.machine.kernels.scan import scan_axes, scan_time
 from infersim.machine.machine import Machine
+from infersim.machine.surface import along_first_axis, folded
 from infersim.ops.attention import Attention, Scan
 from infersim.ops.base import MatrixOp, Op
 from infersim.ops.matmul import Gemm, GroupedGemm
@@ -121,7 +122,17 @@ def _gemm(first: Gemm, every: Columns, machine: Machine, unit: Any) -> tuple[Any
         every.m, every.n, every.k, weight_bytes=first.weights.bytes, activation_bytes=first.activations.bytes,
         output_bytes=first.output_bytes, rates=machine.rates(unit), parameters=fitted.parameters,
     )  # fmt: skip
-    return time * every.copies * fitted.correction(every.m, every.n, every.k), fitted
+    return time * every.copies * _gemm_correction(fitted, every), fitted
+
+
+def _gemm_correction(fitted: Fitted, every: Columns) -> Any:
+    """The residual surface at the products' sizes; rows and columns of the weights are fixed by the model."""
+    if fitted.surface is None:
+        return 1.0
+    if len(every.ops) == 1:
+        return np.exp(folded(fitted.surface, ((1, every.n), (2, every.k))).at(every.m))
+    held = tuple(((1, op.n), (2, op.k)) for op in every.ops)
+    return np.exp(along_first_axis(fitted.surface, every.m, held))
 
 
 FUSED_LAUNCH = 1e-6
@@ -195,7 +206,9 @@ def _attention_of(phase: str, first: Attention, every: Columns, machine: Machine
         window=first.window, causal=causal, q_bytes=first.query_bytes, kv_bytes=first.cache_bytes, rates=rates,
         parameters=fitted.parameters,
     )  # fmt: skip
-    time = time * fitted.correction(*attention_axes(sequences, new, cached, first.heads, first.kv_heads, first.window))
+    if fitted.surface is not None:
+        count, keys, group, kv_heads = attention_axes(sequences, new, cached, first.heads, first.kv_heads, first.window)
+        time = time * np.exp(folded(fitted.surface, ((2, group), (3, kv_heads))).at(count, keys))
     return np.where(busy, time, 0.0), fitted
 
 
@@ -232,8 +245,8 @@ def _collective(first: Collective, every: Columns, machine: Machine, unit: Any) 
     fitted = _lookup(machine, "collective", moving)
     path = machine.fabric.path(first.devices, first.stride)
     time = collective_time(first.kind, every.payload, path, fitted.parameters)
-    if path.nodes == 1:
-        time = time * fitted.correction(every.payload, first.devices)
+    if path.nodes == 1 and fitted.surface is not None:
+        time = time * np.exp(folded(fitted.surface, ((1, float(first.devices)),)).at(every.payload))
     return time, fitted
 
 
