@@ -63,9 +63,16 @@ def encoder_tokens(model: ModelSpec, tokens: Numbers) -> Numbers:
 
 
 def _between(nodes: Any, values: Any, at: Any) -> Any:
-    """Linear interpolation along the first axis, nodes falling; flat beyond the ends."""
-    if nodes.ndim == 1:
-        return float(np.interp(at, nodes[::-1], values[::-1]))
+    """Linear interpolation along the first axis, nodes falling; flat beyond the ends. Lists hold one case, arrays many."""
+    if isinstance(nodes, list):
+        if at >= nodes[0]:
+            return values[0]
+        for high in range(len(nodes) - 1):
+            low = high + 1
+            if at > nodes[low]:
+                share = (at - nodes[low]) / (nodes[high] - nodes[low])
+                return values[low] + share * (values[high] - values[low])
+        return values[-1]
     result = values[-1]
     for low in range(len(nodes) - 2, -1, -1):
         high_node, low_node = nodes[low], nodes[low + 1]
@@ -125,12 +132,13 @@ def steady_state(
 
     # rows: for every load node a decode step alone and one with a chunk beside it; last the chunk alone
     shape = np.broadcast_shapes(limit.shape, chunk.shape, context.shape, together.shape)
-    nodes = np.stack([np.broadcast_to(limit * share, shape) for share in LOAD_NODES])
+    nodes = np.multiply.outer(LOAD_NODES, limit if limit.shape == shape else np.broadcast_to(limit, shape))
     decoding = np.maximum(nodes / stages, np.minimum(nodes, 1.0)) * (steps > 0)
     beside = decoding if engine.mixed_batches else np.zeros_like(decoding)
-    none, one = np.zeros((1, *shape)), np.ones((1, *shape))
-    prompts = np.concatenate([np.zeros_like(decoding), np.broadcast_to(together, decoding.shape), one])
-    decodes = np.concatenate([np.maximum(decoding, 1e-9), beside, none])
+    count = len(LOAD_NODES)
+    prompts, decodes = np.zeros((2 * count + 1, *shape)), np.zeros((2 * count + 1, *shape))
+    prompts[count:-1], prompts[-1] = together, 1.0
+    decodes[:count], decodes[count:-1] = np.maximum(decoding, 1e-9), beside
     batch = (
         Group(prompts, chunk, mean_cached, encode=source / chunks, source=source),
         Group(decodes, 1.0, context, source=source),
@@ -138,7 +146,6 @@ def steady_state(
     seconds = np.asarray(
         predict_step(model, parallelism, precision, batch, machine, sampler=sampler, eager=knobs.enforce_eager).seconds
     )
-    count = len(LOAD_NODES)
     alone_at, mixed_at, lone = seconds[:count], seconds[count : 2 * count], seconds[-1]
     if not engine.mixed_batches:
         mixed_at = alone_at + mixed_at
@@ -146,6 +153,7 @@ def steady_state(
     if not shape:  # plain floats are ten times as fast as arrays of no dimension
         limit, chunks, steps, users, lone = float(limit), float(chunks), float(steps), float(users), float(lone)
         others, together = float(others), float(together)
+        nodes, alone_at, mixed_at = nodes.tolist(), alone_at.tolist(), mixed_at.tolist()
     minimum, maximum = (np.minimum, np.maximum) if shape else (min, max)
     running = limit
     for _ in range(ROUNDS):

@@ -42,7 +42,7 @@ class Columns:
         if len(self.ops) == 1:
             return getattr(self.ops[0], field)
         values = [getattr(op, field) for op in self.ops]
-        if not any(isinstance(value, np.ndarray) for value in values):
+        if np.ndarray not in map(type, values):
             return np.array(values, dtype=float).reshape((-1,) + (1,) * len(self.shape))
         rows = np.empty((len(values), *self.shape))
         for row, value in enumerate(values):
