@@ -68,10 +68,10 @@ def more_tables(device: str, engine: str, folder: Path | None = None) -> tuple[l
 def version_order(version: str) -> tuple[float, ...]:
     """Sort key of a version: release candidates come before their release.
 
-    >>> sorted(["1.3.0", "1.3.0rc20", "1.3.0rc5", "0.9.1"], key=version_order)
-    ['0.9.1', '1.3.0rc5', '1.3.0rc20', '1.3.0']
+    >>> sorted(["1.3.0", "1.3.0rc20", "0.5.14", "1.3.0rc5", "0.5.6.post2"], key=version_order)
+    ['0.5.6.post2', '0.5.14', '1.3.0rc5', '1.3.0rc20', '1.3.0']
     """
-    release, _, candidate = version.replace(".post", "").partition("rc")
+    release, _, candidate = version.partition(".post")[0].partition("rc")
     numbers = [float("".join(c for c in part if c.isdigit()) or 0) for part in release.split(".")[:3]]
     return (*numbers, *[0.0] * (3 - len(numbers)), float(candidate) if candidate else 1e9)
 
