@@ -1,0 +1,54 @@
+"""How wrong a kernel's time is when its parameters come from elsewhere: another engine, the family's device, the defaults.
+
+Run with ``python benchmarks/borrowed.py``; it needs ``pip install 'infersim[silicon]'``. Root mean square of the log error of
+each measured table, without surfaces, over the tables a calibration holds. The spreads in ``machine/calibration.py`` rest on it.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+
+import numpy as np
+
+from infersim.calibrate.fit_dense import FOLDERS, dense_problem, dense_tables
+from infersim.calibrate.fit_more import section_key
+from infersim.machine.calibration import ENGINES, FAMILY_DEVICE, PARAMETERS, calibration_file, load_calibration
+from infersim.specs.library import load_accelerator
+
+ROWS = 2000
+
+
+def main() -> None:
+    """Print one line per kind of kernel and origin of its parameters."""
+    errors: dict[tuple[str, str], list[float]] = defaultdict(list)
+    for device in FOLDERS:
+        accelerator = load_accelerator(device)
+        stand_in = FAMILY_DEVICE.get(accelerator.architecture)
+        for engine in ENGINES:
+            own = calibration_file(device, engine)
+            for table in dense_tables(device, engine, None, Counter()):
+                key = section_key(table)
+                if own is None or key not in own.sections.get(table.kind, {}):
+                    continue
+                problem = dense_problem(table, accelerator)
+                rows = np.arange(len(table)) % max(1, len(table) // ROWS) == 0
+                shape, seconds = table.take(rows).shape, table.take(rows).seconds
+                origins = [("other engine", device, other) for other in ENGINES if other != engine]
+                if stand_in and stand_in != device:
+                    origins.append(("family", stand_in, engine))
+                tried = [("default", PARAMETERS[table.kind]())]
+                for origin, lender, lending in origins:
+                    file = calibration_file(lender, lending)
+                    if file and key in file.sections.get(table.kind, {}):
+                        lent = load_calibration(lender, "", lending).lookup(table.kind, key)
+                        tried.append((origin, lent.parameters))
+                for origin, parameters in tried:
+                    log_error = np.log(seconds / problem.time(shape, parameters))
+                    errors[table.kind, origin].append(float(np.sqrt(np.mean(log_error**2))))
+    for (kind, origin), found in sorted(errors.items()):
+        middle, high = np.quantile(found, (0.5, 0.8))
+        print(f"{kind:<10} {origin:<13} {len(found):>4} tables   median {middle:.2f}   80th percentile {high:.2f}")
+
+
+if __name__ == "__main__":
+    main()
