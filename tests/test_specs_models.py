@@ -5,13 +5,17 @@ from __future__ import annotations
 import csv
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from infersim.machine.machine import build_machine
+from infersim.ops.transformer import Group
 from infersim.predict.memory import cache_rates, weight_bytes
+from infersim.predict.step import predict_step
 from infersim.specs import library
 from infersim.specs.deployment import Parallelism
-from infersim.specs.library import load_bundled_model, names
-from infersim.specs.precision import SCHEMES
+from infersim.specs.library import load_accelerator, load_bundled_model, load_engine, names
+from infersim.specs.precision import SCHEMES, precision
 
 MODELS = names("models")
 COUNTED = {
@@ -129,3 +133,16 @@ def test_hashed_memories_are_not_active() -> None:
     spec = load_bundled_model("deepseek-ai/DeepSeek-V4.1-Flash")
     assert spec.total_parameters > 700e9
     assert spec.active_parameters < 20e9
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_every_model_is_priced_on_kernel_models(name: str) -> None:
+    """A mixed step and a decode step on a calibrated device take a finite time, every op of them."""
+    spec = load_bundled_model(name)
+    machine = build_machine(load_accelerator("H100-SXM"), None, load_engine("vllm"))
+    source = 300.0 if any(tower.kind == "encoder" for tower in spec.towers.values()) else 0.0
+    prompt, running = Group(1.0, 200.0, encode=source, source=source), Group(4.0, 1.0, 200.0, source=source)
+    for batch in ((prompt, running), (running,)):
+        step = predict_step(spec, Parallelism(), precision("bf16"), batch, machine)
+        assert np.isfinite(step.op_seconds).all()
+        assert step.seconds > 0

@@ -48,7 +48,7 @@ def gemm_time(
     Compute: tiles of 128 columns and 16, 64 or 128 rows in waves over the compute units, each paying for ``depth`` extra k;
     memory: every operand moved once. ``weight_bytes``, ``activation_bytes`` and ``output_bytes`` are bytes per element, scales included.
     ``weights_in_l2`` prices a benchmark that loops over one weight matrix, which a cache may hold; a model's layers rarely
-    find theirs there. Never below the data-sheet limit otherwise.
+    find theirs there. Never below the data-sheet limit otherwise. Without rows (cross attention after the prompt) nothing runs.
 
     >>> h100 = Rates(flops=989e12, bandwidth=3.35e12, compute_units=132, l2_bytes=50e6)
     >>> t = gemm_time(4096, 8192, 8192, weight_bytes=2, activation_bytes=2, output_bytes=2, rates=h100,
@@ -62,7 +62,7 @@ def gemm_time(
     weights = weight_bytes * n * k
     moved = weights + activation_bytes * m * k + output_bytes * m * n
     rows = np.where(m > 64.0, 128.0, np.where(m > 16.0, 64.0, 16.0))
-    tiles = np.ceil(m / rows) * np.ceil(n / 128.0)
+    tiles = np.maximum(np.ceil(m / rows), 1.0) * np.ceil(n / 128.0)
     idle = np.ceil(tiles / rates.compute_units) * rates.compute_units / tiles
     work = 2.0 * 128.0 * rows * tiles * (k + p.depth)
     size = flops / (BIG_PRODUCT * rates.flops / 1e15)
@@ -74,6 +74,6 @@ def gemm_time(
         memory = memory / (1.0 + p.cache_gain / (1.0 + full**4))
     a, b = compute * compute, memory * memory
     time = p.launch + p.input_pass * m * k / (rates.bandwidth * p.memory_efficiency) + np.sqrt(np.sqrt(a * a + b * b))
-    if weights_in_l2:
-        return time
-    return np.maximum(time, np.maximum(flops / rates.flops, moved / rates.bandwidth))
+    if not weights_in_l2:
+        time = np.maximum(time, np.maximum(flops / rates.flops, moved / rates.bandwidth))
+    return time * (m > 0)
