@@ -6,7 +6,6 @@ token; real routing is skewed and correlated, which ``skew`` and measured calibr
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
@@ -31,6 +30,19 @@ MAX_OF_NORMALS = {1: 0.0, 2: 0.5642, 4: 1.0294, 8: 1.4236, 16: 1.7660, 32: 2.069
 """Expected largest of n standard normal values. Source: Harter 1961, Expected values of normal order statistics."""
 
 
+_LOG_COUNTS = np.log2(list(MAX_OF_NORMALS))
+_GREATEST = np.array(list(MAX_OF_NORMALS.values()))
+
+
+def greatest_of_normals(count: Numbers) -> Numbers:
+    """Expected largest of ``count`` standard normal values, between the tabled counts linear in their logarithm.
+
+    >>> float(greatest_of_normals(8))
+    1.4236
+    """
+    return np.interp(np.log2(count), _LOG_COUNTS, _GREATEST)
+
+
 def rank_imbalance(tokens: Numbers, num_experts: float, experts_per_token: float, ranks: int) -> Numbers:
     """Load of the busiest rank over the mean, when E experts are dealt out to ``ranks``: 1 + z_n sd / mean.
 
@@ -43,7 +55,7 @@ def rank_imbalance(tokens: Numbers, num_experts: float, experts_per_token: float
     if ranks == 1:
         return np.ones_like(np.asarray(tokens, dtype=float))[()]
     n, E, k = ranks, num_experts, experts_per_token
-    z = float(np.interp(math.log2(n), [math.log2(size) for size in MAX_OF_NORMALS], list(MAX_OF_NORMALS.values())))
+    z = greatest_of_normals(n)
     mean = np.maximum(tokens * k / n, 1e-9)
     variance = mean * (1 - 1 / n) * (E - k) / max(E - 1, 1)
     return np.minimum(1 + z * np.sqrt(variance) / mean, n)

@@ -6,53 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from infersim.mechanisms import ABSORBED_NEW_TOKENS, keys_read, scan_multiply_adds, visible_pairs
 from infersim.ops.base import Numbers, Op
-
-ABSORBED_NEW_TOKENS = 16
-"""Latent attention absorbs the key and value expansion into queries and outputs up to this many new tokens a sequence;
-beyond it the latent vectors are expanded to keys and values, as FlashMLA decode and FlashAttention prefill do."""
-
-
-def visible_pairs(
-    new: Numbers, cached: Numbers, *, window: float | None = None, chunk: float | None = None, causal: bool = True
-) -> Numbers:
-    """Query-key pairs that one sequence computes: sum over its T new tokens of the keys each one sees.
-
-    Causal: T C + T (T + 1) / 2, token t seeing C + t keys. ``window`` w caps what each sees at w; ``chunk`` c lets it see
-    its own block of c positions; not causal: every new token sees all C + T.
-
-    >>> float(visible_pairs(4, 0)), float(visible_pairs(1, 8191)), float(visible_pairs(4, 0, window=2))
-    (10.0, 8192.0, 7.0)
-    >>> float(visible_pairs(4, 0, chunk=2)), float(visible_pairs(4, 0, causal=False))
-    (6.0, 16.0)
-    """
-    T, C = np.asarray(new, dtype=float), np.asarray(cached, dtype=float)
-    if not causal:
-        return T * (C + T)
-    if chunk is not None:
-        return _block_pairs(C + T, chunk) - _block_pairs(C, chunk)
-    if window is None:
-        return T * C + T * (T + 1) / 2
-    growing = np.clip(window - C, 0, T)
-    return growing * C + growing * (growing + 1) / 2 + (T - growing) * window
-
-
-def _block_pairs(positions: Numbers, chunk: float) -> Numbers:
-    """Pairs of the first ``positions`` tokens when each sees its own block only."""
-    blocks, rest = np.floor(positions / chunk), np.mod(positions, chunk)
-    return blocks * chunk * (chunk + 1) / 2 + rest * (rest + 1) / 2
-
-
-def keys_read(new: Numbers, cached: Numbers, *, window: float | None = None, chunk: float | None = None) -> Numbers:
-    """Distinct keys that the new tokens of one sequence see: what must be read from the cache at least.
-
-    >>> float(keys_read(1, 8191)), float(keys_read(1, 8191, window=1024)), float(keys_read(4, 10, chunk=8))
-    (8192.0, 1024.0, 6.0)
-    """
-    T, C = np.asarray(new, dtype=float), np.asarray(cached, dtype=float)
-    if chunk is not None:
-        return C + T - np.floor(C / chunk) * chunk
-    return C + T if window is None else np.minimum(C + T, window + T - 1)
 
 
 def attention_flops(pairs: Numbers, *, heads: Numbers, key_dim: float, value_dim: float) -> Numbers:
@@ -165,7 +120,7 @@ class Scan(Op):
 
     @property
     def multiply_adds(self) -> float:
-        return {"gated_delta_net": 3.5, "kda": 3.5, "short_conv": 0.0, "rg_lru": 1.5}.get(self.kind, 2.5)
+        return scan_multiply_adds(self.kind)
 
     @property
     def flops(self) -> Numbers:

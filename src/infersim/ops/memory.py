@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from infersim.mechanisms import sent_share
 from infersim.ops.base import CollectiveKind, Numbers, Op
 
 
@@ -55,10 +56,7 @@ class Collective(Op):
         >>> Collective("x", 1, kind="all_reduce", payload=8.0, devices=8).link_bytes
         14.0
         """
-        n = self.devices
-        share = {"all_reduce": 2 * (n - 1) / n, "all_gather": (n - 1) / n, "reduce_scatter": (n - 1) / n,
-                 "all_to_all": 1.0, "send_recv": 1.0}[self.kind]  # fmt: skip
-        return share * self.payload
+        return sent_share(self.kind, self.devices) * self.payload
 
 
 @dataclass(frozen=True)

@@ -16,11 +16,12 @@ from infersim.machine.kernels.attention import attention_axes, attention_time
 from infersim.machine.kernels.collective import collective_time
 from infersim.machine.kernels.elementwise import elementwise_time
 from infersim.machine.kernels.gemm import gemm_time
-from infersim.machine.kernels.latent import ABSORBED_NEW_TOKENS, latent_attention_time, latent_axes
+from infersim.machine.kernels.latent import latent_attention_time, latent_axes
 from infersim.machine.kernels.moe import moe_axes, moe_time
 from infersim.machine.kernels.scan import scan_axes, scan_time
 from infersim.machine.machine import Machine
 from infersim.machine.surface import along_first_axis, folded
+from infersim.mechanisms import ABSORBED_NEW_TOKENS
 from infersim.ops.attention import Attention, Scan
 from infersim.ops.base import MatrixOp, Op
 from infersim.ops.matmul import Gemm, GroupedGemm

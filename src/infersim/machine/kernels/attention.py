@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from infersim.machine.kernels.base import Numbers, Rates, parameter
+from infersim.machine.kernels.base import Numbers, Rates, cache_speed_up, parameter, soft_max, wave_padding
+from infersim.mechanisms import keys_read, visible_pairs
 
 QUERY_TILE = 128.0
 """Queries that one tile of a prefill kernel holds (FlashAttention-2 and -3)."""
@@ -60,14 +61,11 @@ def attention_time(
     """
     p = parameters
     T, C = np.asarray(new, dtype=float), np.asarray(cached, dtype=float)
-    pairs = T * C + (T * (T + 1) / 2 if causal else T * T)
-    keys = C + T
+    pairs, keys = visible_pairs(T, C, causal=causal), C + T
     if window is not None and np.any(np.asarray(window) > 0):
-        w = np.where(np.asarray(window) > 0, np.asarray(window, dtype=float), 1e18)
-        growing = np.clip(w - C, 0.0, T)
-        inside = growing * C + growing * (growing + 1) / 2 + (T - growing) * np.minimum(w, keys)
-        pairs = inside if causal else T * np.minimum(keys, w)
-        keys = np.minimum(keys, w + T - 1)
+        w = _window(window)
+        pairs = visible_pairs(T, C, window=w) if causal else T * np.minimum(keys, w)
+        keys = keys_read(T, C, window=w)
     width = key_dim + value_dim
     flops = 2.0 * count * heads * width * pairs
     moved = count * width * (keys * kv_heads * kv_bytes + T * heads * q_bytes)
@@ -76,21 +74,24 @@ def attention_time(
     padded = np.maximum(queries, p.rows) / queries
     tile = np.minimum(T, QUERY_TILE) / 2 if causal else np.zeros_like(T)
     tiles = np.maximum(count * heads * np.ceil(T / QUERY_TILE), 1e-9)
-    idle = np.minimum(np.ceil(tiles / rates.compute_units) * rates.compute_units / tiles, rates.compute_units)
+    idle = np.minimum(wave_padding(tiles, rates.compute_units), rates.compute_units)
     spread = np.where(T > 16, 1.0 - p.waves + p.waves * idle, 1.0)
     work = 2.0 * count * heads * (width + 2.0 * p.head_dim) * (pairs + tile * T) * padded
     compute = work / (rates.flops * p.compute_efficiency) * spread
     memory = moved / (rates.bandwidth * p.memory_efficiency)
-    if cache_in_l2 and rates.l2_bytes:
-        full = moved / (0.6 * rates.l2_bytes)
-        memory = memory / (1.0 + p.cache_gain / (1.0 + full**4))
-    a, b = compute * compute, memory * memory
+    if cache_in_l2:
+        memory = memory / cache_speed_up(moved, p.cache_gain, rates)
     streams = np.clip(count * kv_heads, 1.0, rates.compute_units)
     alone = p.key * keys / np.sqrt(streams) + p.sequence * count * kv_heads
-    time = p.launch + np.sqrt(np.sqrt(a * a + b * b)) + alone
+    time = p.launch + soft_max(compute, memory) + alone
     if cache_in_l2:
         return time
     return np.maximum(time, np.maximum(flops / rates.flops, moved / rates.bandwidth))
+
+
+def _window(window: Numbers) -> Numbers:
+    """The window as a number of tokens that any sequence fits into where there is none (0)."""
+    return np.where(np.asarray(window) > 0, np.asarray(window, dtype=float), 1e18)
 
 
 def attention_axes(
@@ -99,8 +100,7 @@ def attention_axes(
     """Where a residual surface is read: sequences, keys each sees, query heads per key-value head, key-value heads."""
     keys = np.asarray(new, dtype=float) + cached
     if window is not None:
-        limit = np.where(np.asarray(window) > 0, np.asarray(window, dtype=float), 1e18)
-        keys = np.minimum(keys, limit + new - 1)
+        keys = np.minimum(keys, _window(window) + new - 1)
     return count, keys, heads / kv_heads, kv_heads
 
 

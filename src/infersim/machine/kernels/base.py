@@ -57,12 +57,24 @@ def padded(size: Numbers, tile: float) -> Numbers:
     return np.ceil(size / tile) * tile
 
 
-def wave_efficiency(tiles: Numbers, slots: float) -> Numbers:
-    """Share of the slots that work, when tiles run in whole waves over ``slots``.
+def wave_padding(tiles: Numbers, slots: float) -> Numbers:
+    """Slots paid for over tiles that fill them, when tiles run in whole waves over ``slots``.
 
-    Source: NVIDIA, Matrix Multiplication Background User's Guide (wave quantisation).
+    Source: NVIDIA, Matrix Multiplication Background User's Guide (wave quantisation), whose efficiency is the inverse.
 
-    >>> round(float(wave_efficiency(512, 132)), 4)  # m=2048, n=8192, tile 128x256 on 132 SMs: 4 waves
+    >>> round(1 / float(wave_padding(512, 132)), 4)  # m=2048, n=8192, tile 128x256 on 132 SMs: 4 waves
     0.9697
     """
-    return tiles / (np.ceil(tiles / slots) * slots)
+    return np.ceil(tiles / slots) * slots / tiles
+
+
+def cache_speed_up(moved: Numbers, gain: float, rates: Rates) -> Numbers:
+    """How much faster than memory a benchmark reads ``moved`` bytes that its last call left in the cache, at most 1 + ``gain``.
+
+    >>> h100 = Rates(flops=989e12, bandwidth=3.35e12, compute_units=132, l2_bytes=50e6)
+    >>> [round(float(cache_speed_up(moved, 1.0, h100)), 2) for moved in (1e6, 30e6, 300e6)]
+    [2.0, 1.5, 1.0]
+    """
+    if not rates.l2_bytes:
+        return 1.0
+    return 1.0 + gain / (1.0 + (moved / (0.6 * rates.l2_bytes)) ** 4)

@@ -8,6 +8,7 @@ import numpy as np
 
 from infersim.machine.kernels.base import Numbers, parameter
 from infersim.machine.network import Path, least_time
+from infersim.mechanisms import sent_share
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,7 @@ def collective_time(kind: str, payload: Numbers, path: Path, parameters: Collect
             seconds = np.where(inside <= p.limit, own, np.maximum(seconds, ceiling))
     if path.outer is not None and k > 1:
         steps = 2 if kind == "all_reduce" else 1
-        crossing = _share(kind, k) * P / g
+        crossing = sent_share(kind, k) * P / g
         if kind == "all_to_all":
             crossing = P * g * (k - 1) / (g * k - 1)
         elif kind == "send_recv":
@@ -103,15 +104,8 @@ def _own(P: Numbers, n: int, bandwidth: float, p: CollectiveParameters) -> Numbe
 def _library(kind: str, P: Numbers, n: int, bandwidth: float, p: CollectiveParameters) -> Numbers:
     """A library's kernel: latency by devices, a rate that grows with the message."""
     rate = bandwidth * np.minimum(p.bandwidth_efficiency * (2.0 / n) ** p.decay, 1.0)
-    sent = _share(kind, n) * P
+    sent = sent_share(kind, n) * P
     return p.library_launch + p.library_hop * (n - 1) + (sent + p.half_size * sent / (sent + p.half_size)) / rate
-
-
-def _share(kind: str, ranks: int) -> float:
-    """Bytes one rank sends over the payload."""
-    if kind == "all_reduce":
-        return 2 * (ranks - 1) / ranks
-    return 1.0 if kind in ("all_to_all", "send_recv") else (ranks - 1) / ranks
 
 
 COLLECTIVE_AXES = ("payload", "devices")

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from infersim.machine.kernels.base import Numbers, Rates, parameter
+from infersim.machine.kernels.base import Numbers, Rates, cache_speed_up, parameter, soft_max, wave_padding
 
 
 @dataclass(frozen=True)
@@ -63,17 +63,15 @@ def gemm_time(
     moved = weights + activation_bytes * m * k + output_bytes * m * n
     rows = np.where(m > 64.0, 128.0, np.where(m > 16.0, 64.0, 16.0))
     tiles = np.maximum(np.ceil(m / rows), 1.0) * np.ceil(n / 128.0)
-    idle = np.ceil(tiles / rates.compute_units) * rates.compute_units / tiles
+    idle = wave_padding(tiles, rates.compute_units)
     work = 2.0 * 128.0 * rows * tiles * (k + p.depth)
     size = flops / (BIG_PRODUCT * rates.flops / 1e15)
     slow = 1.0 + p.throttle * size / (1.0 + size)
     compute = work / (rates.flops * p.compute_efficiency) * (1.0 - p.waves + p.waves * idle) * slow
     memory = moved / (rates.bandwidth * p.memory_efficiency)
-    if weights_in_l2 and rates.l2_bytes:
-        full = moved / (0.6 * rates.l2_bytes)
-        memory = memory / (1.0 + p.cache_gain / (1.0 + full**4))
-    a, b = compute * compute, memory * memory
-    time = p.launch + p.input_pass * m * k / (rates.bandwidth * p.memory_efficiency) + np.sqrt(np.sqrt(a * a + b * b))
+    if weights_in_l2:
+        memory = memory / cache_speed_up(moved, p.cache_gain, rates)
+    time = p.launch + p.input_pass * m * k / (rates.bandwidth * p.memory_efficiency) + soft_max(compute, memory)
     if not weights_in_l2:
         time = np.maximum(time, np.maximum(flops / rates.flops, moved / rates.bandwidth))
     return time * (m > 0)

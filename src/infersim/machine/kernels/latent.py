@@ -6,10 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from infersim.machine.kernels.base import Numbers, Rates, parameter, soft_max
-
-ABSORBED_NEW_TOKENS = 16
-"""Up to this many new tokens a sequence, engines work on the latent vectors themselves."""
+from infersim.machine.kernels.base import Numbers, Rates, padded, parameter, soft_max
+from infersim.mechanisms import ABSORBED_NEW_TOKENS, visible_pairs
 
 QUERY_ROWS = 128
 """Rows of a prefill tile: query tokens of one head."""
@@ -73,7 +71,7 @@ def latent_attention_time(
     """
     B, T, C = (np.asarray(value, dtype=float) for value in (count, new, cached))
     H = np.asarray(heads, dtype=float)
-    pairs = T * C + T * (T + 1) / 2
+    pairs = visible_pairs(T, C)
     wide, narrow = 2 * kv_lora_rank + qk_rope_head_dim, qk_nope_head_dim + qk_rope_head_dim + v_head_dim
     cache = B * (C + T) * (kv_lora_rank + qk_rope_head_dim) * cache_bytes
     expand = 2.0 * C * kv_lora_rank * H * (qk_nope_head_dim + v_head_dim)
@@ -82,8 +80,7 @@ def latent_attention_time(
     def decode() -> Numbers:
         p = parameters
         rows = np.maximum(T * H, 1.0)
-        padded = np.ceil(rows / p.head_rows) * p.head_rows
-        compute = 2.0 * B * padded * wide * pairs / T / (rates.flops * p.compute_efficiency)
+        compute = 2.0 * B * padded(rows, p.head_rows) * wide * pairs / T / (rates.flops * p.compute_efficiency)
         tiles = B * np.ceil(rows / 64.0)
         pieces = np.minimum(np.maximum((C + T) / 256.0, 1.0), p.most_splits)
         splits = np.clip(rates.compute_units / tiles, 1.0, pieces)

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from infersim.machine.kernels.base import Numbers, Rates, parameter, soft_max
-from infersim.routing import MAX_OF_NORMALS, distinct_experts
+from infersim.machine.kernels.base import Numbers, Rates, parameter, soft_max, wave_padding
+from infersim.routing import distinct_experts, greatest_of_normals
 
 SKEW = 1.01
 """Exponent of the power law of expert popularity that predictions assume: routing as skewed as trained models show it."""
@@ -73,7 +73,7 @@ def expert_load(
     lean = (third / first**3 - 3.0 * second / first**2 + 2.0) / variance**1.5 * np.sqrt(n / E)
     scatter = variance * n / E + 0.5 * (1.0 - 1.0 / n) / np.maximum(pairs, 1e-9)
     most = np.minimum(n, np.maximum(np.minimum(lowest * span, T) / mean, 1.0))
-    out = _greatest_of_normals(n)
+    out = greatest_of_normals(n)
     out = out + lean * np.maximum(out * out - 1.0, 0.0) / 6.0
     busiest = pairs * np.minimum(1.0 + out * np.sqrt(scatter), most)
     half = np.clip(0.5 / lowest, 1.0, span)
@@ -82,15 +82,6 @@ def expert_load(
     touched = np.where(even, np.ceil(np.minimum(T * k, E) / n), np.clip(reached, 0.85 * distinct, distinct) / n)
     touched = np.minimum(np.maximum(touched, 1.0), np.maximum(E / n, 1.0))
     return np.maximum(np.where(even, pairs, busiest), touched), touched
-
-
-def _greatest_of_normals(count: Numbers) -> Numbers:
-    """Expected largest of ``count`` standard normal values."""
-    return np.interp(np.log2(count), _LOG_COUNTS, _GREATEST)
-
-
-_LOG_COUNTS = np.log2(list(MAX_OF_NORMALS))
-_GREATEST = np.array(list(MAX_OF_NORMALS.values()))
 
 
 def moe_time(
@@ -133,7 +124,7 @@ def moe_time(
 
     padded = np.maximum(pairs + touched * (p.tile / 2), touched * p.tile)
     tiles = padded * columns / (p.tile * 256.0)
-    idle = np.minimum(np.ceil(tiles / rates.compute_units) * rates.compute_units / tiles, 20.0)
+    idle = np.minimum(wave_padding(tiles, rates.compute_units), 20.0)
     work = 2.0 * products * padded * d * f * (1.0 + p.depth / np.minimum(d, f))
     compute = work * (1.0 - p.waves + p.waves * idle) / (rates.flops * p.compute_efficiency)
 

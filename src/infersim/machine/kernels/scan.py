@@ -6,10 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from infersim.machine.kernels.base import Numbers, Rates, parameter, soft_max
-
-MULTIPLY_ADDS = {"gated_delta_net": 3.5, "kda": 3.5, "short_conv": 0.0, "rg_lru": 1.5}
-"""Multiply-adds per state element and token where they are not 2.5 (decay, write, read)."""
+from infersim.machine.kernels.base import Numbers, Rates, cache_speed_up, parameter, soft_max
+from infersim.mechanisms import scan_multiply_adds
 
 RECURRENT_NEW_TOKENS = 8
 """Up to this many new tokens a sequence (decode, verification of drafts), engines update the state token by token."""
@@ -77,7 +75,7 @@ def scan_time(
     state = heads * key_dim * value_dim
     held = state * state_bytes
     tail = 2.0 * conv_channels * max(conv_kernel - 1, 0) * 2.0
-    multiply_adds = MULTIPLY_ADDS.get(kind, 2.5)
+    multiply_adds = scan_multiply_adds(kind)
     core = 0.0 if convolution_only else 1.0
     least = np.maximum(
         2.0 * B * T * (core * multiply_adds * state + conv_kernel * conv_channels) / rates.flops,
@@ -85,9 +83,7 @@ def scan_time(
     )
 
     def rate(moved: Numbers) -> Numbers:
-        if not (state_in_l2 and rates.l2_bytes):
-            return rates.bandwidth
-        return rates.bandwidth * (1.0 + parameters.cache_gain / (1.0 + (moved / (0.6 * rates.l2_bytes)) ** 4))
+        return rates.bandwidth * (cache_speed_up(moved, parameters.cache_gain, rates) if state_in_l2 else 1.0)
 
     def recurrent() -> Numbers:
         p = parameters
