@@ -10,8 +10,9 @@ from collections import Counter, defaultdict
 
 import numpy as np
 
-from infersim.calibrate.fit_dense import FOLDERS, dense_problem, dense_tables
-from infersim.calibrate.fit_more import section_key
+from infersim.calibrate.sections import problem, section_key
+from infersim.calibrate.silicon_dense import dense_tables
+from infersim.calibrate.silicon_more import FOLDERS
 from infersim.machine.calibration import ENGINES, FAMILY_DEVICE, PARAMETERS, calibration_file, load_calibration
 from infersim.specs.library import load_accelerator
 
@@ -30,7 +31,7 @@ def main() -> None:
                 key = section_key(table)
                 if own is None or key not in own.sections.get(table.kind, {}):
                     continue
-                problem = dense_problem(table, accelerator)
+                model = problem(table, accelerator)
                 rows = np.arange(len(table)) % max(1, len(table) // ROWS) == 0
                 shape, seconds = table.take(rows).shape, table.take(rows).seconds
                 origins = [("other engine", device, other) for other in ENGINES if other != engine]
@@ -43,7 +44,7 @@ def main() -> None:
                         lent = load_calibration(lender, "", lending).lookup(table.kind, key)
                         tried.append((origin, lent.parameters))
                 for origin, parameters in tried:
-                    log_error = np.log(seconds / problem.time(shape, parameters))
+                    log_error = np.log(seconds / model.time(shape, parameters))
                     errors[table.kind, origin].append(float(np.sqrt(np.mean(log_error**2))))
     for (kind, origin), found in sorted(errors.items()):
         middle, high = np.quantile(found, (0.5, 0.8))

@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 
 from infersim.calibrate.fit import Spread
-from infersim.calibrate.fit_dense import dense_problem
-from infersim.calibrate.fit_more import Section, fit_section
 from infersim.calibrate.measurements import KernelTable, fit_rows
+from infersim.calibrate.sections import Section, fit_section, problem
 from infersim.calibrate.write import write_calibration
 from infersim.errors import SpecError
 from infersim.machine import calibration
@@ -110,7 +109,7 @@ def _fit() -> tuple[Section, GemmParameters]:
     truth = GemmParameters(launch=4e-6, compute_efficiency=0.7, memory_efficiency=0.8, depth=100.0, waves=0.4)
     table = _table(rates, truth)
     assert 0.1 < fit_rows(table).mean() < 0.5
-    return fit_section(table, dense_problem(table, h100)), truth
+    return fit_section(table, problem(table, h100)), truth
 
 
 def test_a_fit_finds_the_parameters_that_made_its_data() -> None:

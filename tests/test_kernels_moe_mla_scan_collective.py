@@ -196,7 +196,7 @@ measured = pytest.mark.skipif(
 
 @measured
 def test_fit_of_one_device_meets_its_bars_and_repeats():
-    from infersim.calibrate.fit_more import fit_tables, section_key
+    from infersim.calibrate.sections import fit_tables, section_key
     from infersim.calibrate.silicon_more import more_tables
 
     tables, left = more_tables("H200-SXM", "sglang")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields, replace
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -58,11 +58,6 @@ def spread(predicted: Array, measured: Array) -> Spread:
     return Spread(len(ratio), *(round(float(figure), 4) for figure in figures))
 
 
-def spread_by(labels: npt.NDArray[Any], predicted: Array, measured: Array) -> dict[str, Spread]:
-    """One ``Spread`` per distinct label, in order of the labels."""
-    return {str(name): spread(predicted[labels == name], measured[labels == name]) for name in np.unique(labels)}
-
-
 def sample(shape: Mapping[str, Array], rows: int) -> npt.NDArray[np.intp]:
     """Indices of ``rows`` rows, drawn by the hash of their shape: the same rows every time."""
     order = np.argsort(shape_hash(shape), kind="stable")
@@ -78,7 +73,6 @@ def fit_parameters(
     hold: Iterable[str] = (),
     rows: int = 4000,
     scale: float = 0.06,
-    weights: Array | None = None,
     prior: float = 0.0,
     evaluations: int = 60,
 ) -> Fit[P]:
@@ -93,7 +87,6 @@ def fit_parameters(
     chosen = sample(shape, rows) if len(seconds) > rows else np.arange(len(seconds))
     part = {name: column[chosen] for name, column in shape.items()}
     target = np.log(seconds[chosen])
-    weight = np.ones(len(chosen)) if weights is None else np.sqrt(weights[chosen])
     held = set(hold)
     free = [f for f in fields(start) if f.name not in held and "low" in f.metadata]  # type: ignore[arg-type]
 
@@ -116,7 +109,7 @@ def fit_parameters(
         return replace(start, **{f.name: outward(f.name, p) for f, p in zip(free, places, strict=True)})  # type: ignore[type-var]
 
     def residuals(places: Array) -> Array:
-        off: Array = weight * (np.log(time(part, build(places))) - target)
+        off: Array = np.log(time(part, build(places))) - target
         if not prior:
             return off
         return np.concatenate([off, np.sqrt(prior) * scale * 10 * (places - begin)])

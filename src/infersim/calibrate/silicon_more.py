@@ -27,8 +27,6 @@ FOLDERS = {
 }  # fmt: skip
 """Folder of each measured device."""
 
-ENGINES = ("vllm", "sglang", "trtllm")
-
 FORMATS = {
     "bfloat16": ("bf16", "bf16"), "fp8": ("fp8", "fp8"), "fp8_block": ("fp8_block", "fp8_block"),
     "nvfp4": ("nvfp4", "nvfp4"), "int4_wo": ("int4", "bf16"), "w4a16_mxfp4": ("mxfp4", "bf16"),
@@ -76,15 +74,20 @@ def version_order(version: str) -> tuple[float, ...]:
     return (*numbers, *[0.0] * (3 - len(numbers)), float(candidate) if candidate else 1e9)
 
 
+def files_by_version(folder: Path, pattern: str) -> list[Path]:
+    """The files of a kind, whose folders are versions, the oldest version first."""
+    return sorted(folder.glob(pattern), key=lambda path: version_order(path.parent.name))
+
+
 def _frames(folder: Path, pattern: str) -> list[tuple[str, Any]]:
     """Version and data frame of each file, the oldest version first."""
     import pandas
 
-    files = sorted(folder.glob(pattern), key=lambda path: version_order(path.parent.name))
-    return [(path.parent.name, pandas.read_parquet(path)) for path in files]
+    return [(path.parent.name, pandas.read_parquet(path)) for path in files_by_version(folder, pattern)]
 
 
-def _column(frame: Any, name: str) -> Array:
+def column(frame: Any, name: str) -> Array:
+    """A column of a data frame as numbers."""
     values: Array = frame[name].to_numpy(dtype=np.float64)
     return values
 
@@ -149,16 +152,16 @@ def _experts(base: Path, device: str, engine: str, left: Counter[str]) -> Iterat
         for _, rows in parts:
             ungated = rows["kernel_source"].str.contains("nongated").to_numpy()
             if engine != "trtllm":
-                marked = _column(rows, "topk") == UNGATED_EXPERTS_PER_TOKEN
-                ungated = marked | (_column(rows, "inter_size") == UNGATED_INTERMEDIATE)
+                marked = column(rows, "topk") == UNGATED_EXPERTS_PER_TOKEN
+                ungated = marked | (column(rows, "inter_size") == UNGATED_INTERMEDIATE)
             family = np.array([_family(source) for source in rows["kernel_source"]])
             shape = {
-                "tokens": _column(rows, "num_tokens"), "hidden": _column(rows, "hidden_size"),
-                "intermediate": _column(rows, "inter_size"), "num_experts": _column(rows, "num_experts"),
-                "experts_per_token": _column(rows, "topk"), "tensor_parallel": _column(rows, "moe_tp_size"),
-                "expert_parallel": _column(rows, "moe_ep_size"), "skew": _skew(rows["distribution"]),
+                "tokens": column(rows, "num_tokens"), "hidden": column(rows, "hidden_size"),
+                "intermediate": column(rows, "inter_size"), "num_experts": column(rows, "num_experts"),
+                "experts_per_token": column(rows, "topk"), "tensor_parallel": column(rows, "moe_tp_size"),
+                "expert_parallel": column(rows, "moe_ep_size"), "skew": _skew(rows["distribution"]),
             }  # fmt: skip
-            seconds = _column(rows, "latency") * 1e-3
+            seconds = column(rows, "latency") * 1e-3
             for label in sorted(set(zip(family, ungated.tolist(), strict=True))):
                 chosen = (family == label[0]) & (ungated == label[1])
                 picked = {key: values[chosen] for key, values in shape.items()}
@@ -201,11 +204,11 @@ def _latent(base: Path, device: str, engine: str, left: Counter[str]) -> Iterato
         left["latent attention: older version"] += sum(len(old) for _, old in frames[:-1])
         for cache, rows in frame.groupby("kv_cache_dtype"):
             shape = {
-                "count": _column(rows, "batch_size"), "new": _column(rows, "isl"), "cached": _column(rows, "step"),
-                "heads": _column(rows, "num_heads"),
+                "count": column(rows, "batch_size"), "new": column(rows, "isl"), "cached": column(rows, "step"),
+                "heads": column(rows, "num_heads"),
             }  # fmt: skip
             formats = {"kv_cache": "fp8" if cache == "fp8" else "bf16"}
-            yield _table("mla", device, engine, version, phase, shape, _column(rows, "latency") * 1e-3, formats)
+            yield _table("mla", device, engine, version, phase, shape, column(rows, "latency") * 1e-3, formats)
 
 
 # --- scans -----------------------------------------------------------------------------------------------------------
@@ -228,25 +231,25 @@ def _scans(base: Path, device: str, engine: str, left: Counter[str]) -> Iterator
         source = frame["kernel_source"]
         if name == "mamba2":
             shape = {
-                "heads": _column(frame, "nheads"), "key_dim": _column(frame, "d_state"), "value_dim": _column(frame, "head_dim"),
-                "chunk": _column(frame, "chunk_size"),
+                "heads": column(frame, "nheads"), "key_dim": column(frame, "d_state"), "value_dim": column(frame, "head_dim"),
+                "chunk": column(frame, "chunk_size"),
             }  # fmt: skip
-            groups = _column(frame, "n_groups")
+            groups = column(frame, "n_groups")
             channels = shape["heads"] * shape["value_dim"] + 2 * groups * shape["key_dim"]
         else:
             shape = {
-                "heads": _column(frame, "num_v_heads"), "key_dim": _column(frame, "head_k_dim"),
-                "value_dim": _column(frame, "head_v_dim"), "chunk": np.full(len(frame), 64.0),
+                "heads": column(frame, "num_v_heads"), "key_dim": column(frame, "head_k_dim"),
+                "value_dim": column(frame, "head_v_dim"), "chunk": np.full(len(frame), 64.0),
             }  # fmt: skip
-            channels = 2 * _column(frame, "num_k_heads") * shape["key_dim"] + shape["heads"] * shape["value_dim"]
+            channels = 2 * column(frame, "num_k_heads") * shape["key_dim"] + shape["heads"] * shape["value_dim"]
         shape |= {
-            "sequences": _column(frame, "batch_size"), "new": _column(frame, "seq_len"), "conv_channels": channels,
-            "conv_kernel": _column(frame, "d_conv"),
+            "sequences": column(frame, "batch_size"), "new": column(frame, "seq_len"), "conv_channels": channels,
+            "conv_kernel": column(frame, "d_conv"),
         }  # fmt: skip
         prompt = (frame["phase"] == "context").to_numpy()
         usual = prompt == (shape["new"] > RECURRENT_NEW_TOKENS)
         left["scan: prompts as short as a step of decoding"] += int((~usual).sum())
-        seconds = _column(frame, "latency") * 1e-3
+        seconds = column(frame, "latency") * 1e-3
         convolution = source.str.contains("conv1d").to_numpy()
         whole = source.isin(WHOLE_DECODE).to_numpy()
         parts = {}
@@ -290,8 +293,8 @@ def _all_reduce(base: Path, device: str, engine: str, left: Counter[str]) -> Ite
     if not eager.all():
         left["all-reduce: launched eagerly"] += int(eager.sum())
         frame = frame[~eager]
-    shape = {"payload": _column(frame, "message_size") * ELEMENT_BYTES, "devices": _column(frame, "num_gpus")}
-    yield _table("collective", device, engine, version, "all_reduce", shape, _column(frame, "latency") * 1e-3)
+    shape = {"payload": column(frame, "message_size") * ELEMENT_BYTES, "devices": column(frame, "num_gpus")}
+    yield _table("collective", device, engine, version, "all_reduce", shape, column(frame, "latency") * 1e-3)
 
 
 def _library(base: Path, device: str, engine: str, left: Counter[str]) -> Iterator[KernelTable]:
@@ -305,11 +308,11 @@ def _library(base: Path, device: str, engine: str, left: Counter[str]) -> Iterat
     for name, kind in (("all_gather", "all_gather"), ("reduce_scatter", "reduce_scatter"), ("alltoall", "all_to_all"),
                        ("all_reduce", "library_all_reduce")):  # fmt: skip
         chosen = (frame["op_name"] == name).to_numpy()
-        devices = _column(frame, "num_gpus")[chosen]
-        payload = _column(frame, "message_size")[chosen] * width[chosen]
+        devices = column(frame, "num_gpus")[chosen]
+        payload = column(frame, "message_size")[chosen] * width[chosen]
         if kind == "all_to_all":  # what stays on the rank is no payload
             payload = payload * (devices - 1) / devices
-        seconds = _column(frame, "latency")[chosen] * 1e-3
+        seconds = column(frame, "latency")[chosen] * 1e-3
         yield _table("collective", device, engine, version, kind, {"payload": payload, "devices": devices}, seconds)
 
 
@@ -322,37 +325,32 @@ def _exchange(base: Path, device: str, engine: str, left: Counter[str]) -> Itera
         for phase in found:
             rows = frame[(frame["phase"] == phase) & (frame["comm_dtype"].isin(["default", "bfloat16"]))]
             left["expert exchange: quantised on the way"] += int((frame["phase"] == phase).sum()) - len(rows)
-            devices = _column(rows, "ep_size")
-            payload = _sent(
-                _column(rows, "num_tokens"), _column(rows, "topk"), _column(rows, "hidden_size"), devices, 2.0
-            )
-            nodes = _column(rows, "node_num")
+            devices = column(rows, "ep_size")
+            payload = _sent(column(rows, "num_tokens"), column(rows, "topk"), column(rows, "hidden_size"), devices, 2.0)
+            nodes = column(rows, "node_num")
             found[phase].append(
-                ({"payload": payload, "devices": devices, "nodes": nodes}, _column(rows, "transmit_us") * 1e-6)
+                ({"payload": payload, "devices": devices, "nodes": nodes}, column(rows, "transmit_us") * 1e-6)
             )
     for mode, ending in (("ll", "avg_t_us"), ("normal", "transmit_us")):
         for version, frame in _frames(base, f"comm/{engine}/*/wideep_deepep_{mode}_perf.parquet"):
             versions.append(version)
+            if mode == "normal":  # a token goes once to every node it needs, which a payload per rank does not say
+                left["expert exchange: high-throughput kernels across nodes"] += int((frame["node_num"] > 1).sum())
+                frame = frame[frame["node_num"] == 1]
+            left["expert exchange: fewer than four experts a token"] += int((frame["num_topk"] < LEAST_EXCHANGED).sum())
+            frame = frame[frame["num_topk"] >= LEAST_EXCHANGED]
+            nodes = column(frame, "node_num")
+            devices = nodes * (4.0 if device.startswith("GB") else 8.0)
             for phase, width in (("dispatch", 1.0), ("combine", 2.0)):
-                if mode == "normal":  # a token goes once to every node it needs, which a payload per rank does not say
-                    left["expert exchange: high-throughput kernels across nodes"] += int((frame["node_num"] > 1).sum())
-                    frame = frame[frame["node_num"] == 1]
-                left["expert exchange: fewer than four experts a token"] += int(
-                    (frame["num_topk"] < LEAST_EXCHANGED).sum()
-                )
-                frame = frame[frame["num_topk"] >= LEAST_EXCHANGED]
-                nodes = _column(frame, "node_num")
-                per_node = 4.0 if device.startswith("GB") else 8.0
-                devices = nodes * per_node
                 payload = _sent(
-                    _column(frame, "num_token"),
-                    _column(frame, "num_topk"),
-                    _column(frame, "hidden_size"),
+                    column(frame, "num_token"),
+                    column(frame, "num_topk"),
+                    column(frame, "hidden_size"),
                     devices,
                     width,
                 )
                 shape = {"payload": payload, "devices": devices, "nodes": nodes}
-                found[phase].append((shape, _column(frame, f"{phase}_{ending}") * 1e-6))
+                found[phase].append((shape, column(frame, f"{phase}_{ending}") * 1e-6))
     for phase, parts in found.items():
         if parts:
             yield _table("collective", device, engine, versions[-1], phase, *_joined(parts))

@@ -12,14 +12,13 @@ from infersim.machine.surface import LIMIT, Surface, hat_weights
 Array = npt.NDArray[np.float64]
 
 
-def knots_for(size: Array, count: int, *, low: float | None = None, high: float | None = None) -> Array:
-    """``count`` knots in log2, spread evenly over the range of ``size``, or over [low, high].
+def knots_for(size: Array, count: int) -> Array:
+    """``count`` knots in log2, spread evenly over the range of ``size``.
 
     >>> knots_for(np.array([1.0, 64.0]), 4)
     array([0., 2., 4., 6.])
     """
-    start = np.log2(size.min()) if low is None else np.log2(low)
-    stop = np.log2(size.max()) if high is None else np.log2(high)
+    start, stop = np.log2(size.min()), np.log2(size.max())
     return np.asarray(np.round(np.linspace(start, max(stop, start + 1.0), count), 3), dtype=np.float64)
 
 
@@ -42,7 +41,7 @@ def fit_surface(
     """
     shape = tuple(len(grid) for grid in knots)
     total = int(np.prod(shape))
-    corners = list(hat_weights(tuple(knots), tuple(sizes)))
+    corners = hat_weights(tuple(knots), tuple(sizes))
     penalty = ridge * np.eye(total) + smooth * _roughness(tuple(shape))
     values: Array = np.zeros(total)
     for _ in range(passes):

@@ -11,22 +11,22 @@ from typing import Any
 import numpy as np
 
 from infersim.calibrate.fit import Spread
-from infersim.calibrate.fit_dense import dense_sections
-from infersim.calibrate.fit_more import Section, fit_all_more
 from infersim.calibrate.measurements import FIT_SHARE
-from infersim.calibrate.silicon_more import ENGINES, FOLDERS
-from infersim.machine.calibration import SURFACE_UNIT
+from infersim.calibrate.sections import Section, fit_tables
+from infersim.calibrate.silicon_dense import dense_tables
+from infersim.calibrate.silicon_more import FOLDERS, more_tables
+from infersim.machine.calibration import ENGINES, SURFACE_UNIT
 
 KINDS = ("gemm", "attention", "mla", "moe", "scan", "collective")
 
 
 def fit_device(device: str, engine: str, folder: Path | None = None) -> tuple[list[Section], Counter[str]]:
     """Every section of a device under an engine, and the rows that were left out, by reason."""
-    dense, left = dense_sections(device, engine, folder)
-    more, reasons = fit_all_more([device], [engine], folder)
-    for found in reasons.values():
-        left += found
-    return sorted(dense + more, key=lambda s: (KINDS.index(s.kind), s.key)), left
+    tables, left = more_tables(device, engine, folder)
+    tables += dense_tables(device, engine, folder, left)
+    return sorted(
+        fit_tables(tables, left), key=lambda s: (KINDS.index(s.kind), s.key)
+    ), +left  # reasons that met no row go
 
 
 def calibrate(

@@ -303,9 +303,10 @@ def calibrate(
     """
     from datetime import UTC, datetime
 
-    from infersim.calibrate.silicon_more import ENGINES, FOLDERS
+    from infersim.calibrate.silicon_more import FOLDERS
     from infersim.calibrate.write import calibrate as fit
     from infersim.errors import did_you_mean
+    from infersim.machine.calibration import ENGINES
     from infersim.specs.library import load_accelerator
 
     devices = [load_accelerator(name).name for name in device or FOLDERS]

@@ -130,7 +130,7 @@ def _formats(answer: Estimate) -> str:
 
 def _room(answer: Estimate) -> str:
     memory, workload = answer.memory, answer.workload
-    tokens = workload.input_tokens + (workload.output_tokens if answer.model.task == "generate" else 0)
+    tokens = workload.longest_sequence(answer.model.task == "generate")
     sequences = float(memory.max_sequences(tokens))
     rate = memory.rates.per_token
     longest = memory.longest_context()

@@ -23,7 +23,7 @@ from infersim.machine.kernels.gemm import GemmParameters
 from infersim.machine.kernels.latent import LatentParameters
 from infersim.machine.kernels.moe import MoeParameters
 from infersim.machine.kernels.scan import ScanParameters
-from infersim.machine.surface import Surface
+from infersim.machine.surface import Surface, folded
 from infersim.specs.library import read_yaml, spec_folders
 
 PARAMETERS: dict[str, type[Any]] = {
@@ -55,10 +55,13 @@ DEFAULT_SPREAD = {
 """Root mean square log error of the default parameters, by kind: of products and attention the median over measured tables
 (``benchmarks/borrowed.py``, 2026-11-23), of the others assumed."""
 
-BORROWED_SPREAD = {"gemm": (0.32, 0.2), "attention": (0.48, 0.33)}
-"""Least spread of parameters of another engine, and of another device of the family; measured like the above."""
+LEAST_SPREAD = {
+    ("gemm", "same device"): 0.32, ("attention", "same device"): 0.48,
+    ("gemm", "family"): 0.2, ("attention", "family"): 0.33,
+}  # fmt: skip
+"""Least spread of borrowed parameters, by kind and level; measured like the above."""
 
-OTHER_ENGINE_SPREAD, FAMILY_SPREAD = 0.1, 0.2
+ADDED_SPREAD = {"measured": 0.0, "same device": 0.1, "family": 0.2}
 """Log spread added, in quadrature, for parameters of another engine or another device of the family: assumed."""
 
 SURFACE_UNIT = 1e-4
@@ -76,9 +79,14 @@ class Fitted:
     """measured, same device, family, or default."""
     surface: Surface | None = field(default=None, repr=False)
 
-    def correction(self, *sizes: Any) -> Any:
-        """Factor on the physical time at sizes in the order of the surface's axes; 1 where nothing was measured."""
-        return 1.0 if self.surface is None else np.exp(self.surface.at(*sizes))
+    def correction(self, *sizes: Any, held: tuple[tuple[int, float], ...] = ()) -> Any:
+        """Factor on the physical time at sizes in the order of the surface's axes; 1 where nothing was measured.
+
+        ``held`` axes, (number of the axis, size) each, are folded away once and kept; ``sizes`` are then the others'.
+        """
+        if self.surface is None:
+            return 1.0
+        return np.exp((folded(self.surface, held) if held else self.surface).at(*sizes))
 
 
 @dataclass(frozen=True)
@@ -188,17 +196,14 @@ def _lookup(calibration: Calibration, kind: str, key: str) -> Fitted:
                 section = file.sections.get(kind, {}).get(candidate) if file else None
                 if file is None or section is None:
                     continue
-                spread = float(section["test_error"]["log_sd"])
                 exact = engine == calibration.engine and candidate == key
-                added = 0.0 if own and exact else OTHER_ENGINE_SPREAD if own else FAMILY_SPREAD
-                level = "measured" if own and exact else "same device" if own else "family"
+                level = "family" if not own else "measured" if exact else "same device"
+                spread = float(np.hypot(section["test_error"]["log_sd"], ADDED_SPREAD[level]))
                 shown = "" if candidate == key else f" as {candidate}"
                 source = f"{level}: {kind} {key}{shown} on {device} under {engine} ({section['source']})"
                 surface = file.surfaces.get((kind, candidate)) if own else None
                 parameters = _parameters(kind, section, file.path, candidate)
-                same_device, family = (0.0, 0.0) if own and exact else BORROWED_SPREAD.get(kind, (0.0, 0.0))
-                least = same_device if own else family
-                return Fitted(parameters, source, max(float(np.hypot(spread, added)), least), level, surface)
+                return Fitted(parameters, source, max(spread, LEAST_SPREAD.get((kind, level), 0.0)), level, surface)
     parameters = PCIE if kind == "collective" and calibration.pcie else PARAMETERS[kind]()
     source = f"default: {kind} {key}, efficiencies reported for NVIDIA data-centre GPUs"
     return Fitted(parameters, source, DEFAULT_SPREAD[kind], "default")

@@ -32,7 +32,7 @@ class Machine:
 
     def rates(self, unit: MatrixUnit) -> Rates:
         """Data-sheet rates for a matrix unit the device has."""
-        return _rates(self.accelerator, unit)
+        return rates_of(self.accelerator, unit)
 
     @property
     def vector_flops(self) -> float:
@@ -57,7 +57,8 @@ class Machine:
 
 
 @functools.lru_cache(maxsize=4096)
-def _rates(accelerator: Accelerator, unit: MatrixUnit) -> Rates:
+def rates_of(accelerator: Accelerator, unit: MatrixUnit) -> Rates:
+    """Data-sheet rates of a device for one of its matrix units."""
     return Rates(
         flops=accelerator.peak_flops[unit],
         bandwidth=accelerator.memory.bandwidth,

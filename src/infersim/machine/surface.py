@@ -7,9 +7,8 @@ It is bounded, and it fades to zero outside the measured range, where the physic
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import product
 from typing import Any
 
 import numpy as np
@@ -54,9 +53,7 @@ class Surface:
             if np.ndim(size) == 0:
                 place = float(np.log2(max(float(size), 1e-9)))
                 factor *= _fade(place, knots)
-                left, share = _place(place, knots)
-                low, high = values.take(left, axis), values.take(left + 1, axis)
-                values = low + share * (high - low)
+                values = _held(values, axis, place, knots)
             else:
                 open_axes.append((np.log2(np.maximum(size, 1e-9)), knots))
         if not open_axes:
@@ -66,18 +63,9 @@ class Surface:
             fades = fades * _fade(places, knots)
         if len(open_axes) == 1:
             return fades * np.interp(open_axes[0][0], open_axes[0][1], values)
-        flat, stride = values.ravel(), values.size
-        starts: list[tuple[Any, Any]] = [(0, 1.0)]
-        for (places, knots), length in zip(open_axes, values.shape, strict=True):
-            stride //= length
-            left, share = _place(places, knots)
-            below, step = left * stride, stride
-            starts = [
-                corner
-                for index, weight in starts
-                for corner in ((index + below, weight * (1.0 - share)), (index + below + step, weight * share))
-            ]
-        return fades * sum(flat.take(index) * weight for index, weight in starts)
+        flat = values.ravel()
+        corners = _corners([_place(places, knots) for places, knots in open_axes], values.shape)
+        return fades * sum(flat.take(index) * weight for index, weight in corners)
 
 
 @functools.lru_cache(maxsize=8192)
@@ -92,9 +80,7 @@ def folded(surface: Surface, fixed: tuple[tuple[int, float], ...]) -> Surface:
     held = dict(fixed)
     for axis in sorted(held, reverse=True):
         knots, place = surface.knots[axis], float(np.log2(max(held[axis], 1e-9)))
-        left, share = _place(place, knots)
-        low, high = values.take(left, axis), values.take(left + 1, axis)
-        values = _fade(place, knots) * (low + share * (high - low))
+        values = _fade(place, knots) * _held(values, axis, place, knots)
     rest = [axis for axis in range(len(surface.axes)) if axis not in held]
     return Surface(tuple(surface.axes[axis] for axis in rest), tuple(surface.knots[axis] for axis in rest), values)
 
@@ -143,18 +129,30 @@ def _place(place: Any, knots: Array) -> tuple[Any, Any]:
     return index, steps - index
 
 
-def _corners(places: list[tuple[Any, Any]]) -> Iterator[tuple[Any, Any]]:
-    """Index and weight of each corner of the cells that hold the points."""
-    for ends in product((0, 1), repeat=len(places)):
-        weight: Any = 1.0
-        for (_, share), end in zip(places, ends, strict=True):
-            weight = weight * (share if end else 1.0 - share)
-        yield tuple(left + end for (left, _), end in zip(places, ends, strict=True)), weight
+def _held(values: Array, axis: int, place: float, knots: Array) -> Array:
+    """``values`` at one place on an axis, linear between its knots; the axis is gone."""
+    left, share = _place(place, knots)
+    low, high = values.take(left, axis), values.take(left + 1, axis)
+    held: Array = low + share * (high - low)
+    return held
 
 
-def hat_weights(knots: tuple[Array, ...], sizes: tuple[Array, ...]) -> Iterator[tuple[npt.NDArray[np.intp], Array]]:
+def _corners(places: Sequence[tuple[Any, Any]], shape: tuple[int, ...]) -> list[tuple[Any, Any]]:
+    """Flat index and weight of each corner of the cells that hold the points."""
+    corners: list[tuple[Any, Any]] = [(0, 1.0)]
+    step = int(np.prod(shape))
+    for (left, share), length in zip(places, shape, strict=True):
+        step //= length
+        below = left * step
+        corners = [
+            corner
+            for index, weight in corners
+            for corner in ((index + below, weight * (1.0 - share)), (index + below + step, weight * share))
+        ]
+    return corners
+
+
+def hat_weights(knots: tuple[Array, ...], sizes: tuple[Array, ...]) -> list[tuple[npt.NDArray[np.intp], Array]]:
     """For each corner of each point's cell: flat index into the values, and weight. What a fit needs."""
     places = [_place(np.log2(np.maximum(size, 1e-9)), grid) for grid, size in zip(knots, sizes, strict=True)]
-    shape = tuple(len(grid) for grid in knots)
-    for index, weight in _corners(places):
-        yield np.ravel_multi_index(index, shape), weight
+    return _corners(places, tuple(len(grid) for grid in knots))

@@ -226,9 +226,8 @@ def _attention(core: AttentionCore, mixer: Any, run: _Pass, count: float) -> Ite
     heads = Slice(core.heads, core.heads).local(run.tensor)
     kv_heads = Slice(core.kv_heads, core.kv_heads).local(run.tensor)
     cache_format, context = FORMATS[run.precision.kv_cache], run.parallelism.context
-    written = mixer.cache().elements and (
-        sum(core.latent[:2]) if core.latent else kv_heads * (core.key_dim + core.value_dim)
-    )
+    elements = sum(core.latent[:2]) if core.latent else kv_heads * (core.key_dim + core.value_dim)
+    written = mixer.cache().elements and elements
     rotated = (heads + kv_heads) * core.key_dim * ACTIVATION_BYTES
     yield Elementwise(
         "rotary and cache write", count, read=run.tokens * (rotated + written * ACTIVATION_BYTES),
@@ -245,7 +244,6 @@ def _attention(core: AttentionCore, mixer: Any, run: _Pass, count: float) -> Ite
             top_k=core.top_k, latent=core.latent, shared_kv=core.shared_kv, cache_bytes=cache_format.bytes,
         )  # fmt: skip
     if context > 1:
-        elements = sum(core.latent[:2]) if core.latent else kv_heads * (core.key_dim + core.value_dim)
         prompts = sum(g.count * np.where(np.asarray(g.new) >= context, g.new, 0) for g in run.groups)
         singles = sum(g.count * np.where(np.asarray(g.new) < context, g.new, 0) for g in run.groups)
         stride = run.tensor

@@ -13,15 +13,16 @@ from infersim import units
 from infersim.errors import DoesNotFitError, InferSimError, SpecError
 from infersim.machine.machine import Machine, Mode, build_machine
 from infersim.ops.sampling import SAMPLING_PASSES, Sampler
+from infersim.ops.transformer import Group
 from infersim.predict.latency import SteadyState, steady_state
 from infersim.predict.memory import MemoryReport, memory_report
 from infersim.predict.step import StepTime, predict_step
 from infersim.specs.deployment import EngineKnobs, Parallelism, check_parallelism
 from infersim.specs.hardware import Accelerator, System
 from infersim.specs.huggingface import load_model
-from infersim.specs.library import default_system, load_accelerator, load_engine, load_system
+from infersim.specs.library import default_system, load_accelerator, load_engine, load_system, validate
 from infersim.specs.model import ModelSpec
-from infersim.specs.precision import FORMATS, Precision, matrix_unit, precision
+from infersim.specs.precision import FORMATS, Precision, matrix_unit, number_format, precision
 from infersim.specs.workload import Target, Workload
 
 NORMAL_QUANTILES = {50: 0.6745, 90: 1.6449}
@@ -321,8 +322,6 @@ def resolve_precision(
         }
         chosen = chosen.model_copy(update=swap | {"name": chosen.name.replace("bf16", "fp16")})
     if kv_cache is not None:
-        from infersim.specs.precision import number_format
-
         label = f"{chosen.name or chosen.weights}, {kv_cache} KV cache"
         chosen = chosen.model_copy(update={"kv_cache": number_format(kv_cache).name, "name": label})
     return chosen
@@ -368,9 +367,9 @@ def estimate(
     parallelism = _parallelism(
         tensor_parallel, pipeline_parallel, attention_data_parallel, expert_parallel, context_parallel, replicas
     )
-    workload = _validated(
-        Workload, input_tokens=input_tokens, output_tokens=output_tokens, concurrency=concurrency, prefix_hit=prefix_hit
-    )
+    workload = validate(Workload, {
+        "input_tokens": input_tokens, "output_tokens": output_tokens, "concurrency": concurrency, "prefix_hit": prefix_hit,
+    })  # fmt: skip
     if mode not in ("bound", "calibrated"):
         raise SpecError(f"mode is 'bound' or 'calibrated', got {mode!r}", field="mode")
     if sampler not in SAMPLING_PASSES:
@@ -379,8 +378,8 @@ def estimate(
     formats = resolve_precision(spec, precision, kv_cache, machine.accelerator)
     _checked(spec, parallelism, formats, machine)
     knobs = knobs or EngineKnobs()
-    _fits_model_length(spec, workload, knobs)
-    longest = workload.input_tokens + (workload.output_tokens if spec.task == "generate" else 0)
+    longest = workload.longest_sequence(spec.task == "generate")
+    _fits_model_length(spec, workload, knobs, longest)
     memory = memory_report(spec, parallelism, formats, machine, knobs, longest_wanted=longest)
     state = None
     if memory.fits:
@@ -390,7 +389,7 @@ def estimate(
             cached_tokens=workload.cached_tokens, sampler=sampler,
         )  # fmt: skip
     price, price_source = _price(machine.accelerator, price_per_hour)
-    goal = _validated(Target, target) if isinstance(target, str) else target
+    goal = validate(Target, target) if isinstance(target, str) else target
     remedies = "" if memory.fits else suggest_remedies(spec, parallelism, formats, machine, knobs, longest)
     return Estimate(
         spec,
@@ -413,23 +412,14 @@ def estimate(
 def _parallelism(
     tensor: int, pipeline: int, attention_data: int, expert: int, context: int, replicas: int
 ) -> Parallelism:
-    parallelism: Parallelism = _validated(
-        Parallelism, tensor=tensor, pipeline=pipeline, attention_data=attention_data, expert=expert, context=context,
-        replicas=replicas,
-    )  # fmt: skip
-    return parallelism
+    return validate(Parallelism, {
+        "tensor": tensor, "pipeline": pipeline, "attention_data": attention_data, "expert": expert, "context": context,
+        "replicas": replicas,
+    })  # fmt: skip
 
 
-def _validated(kind: Any, *positional: Any, **fields: Any) -> Any:
-    """A spec from a user's arguments; what pydantic finds wrong is said as a SpecError."""
-    from infersim.specs.library import validate
-
-    return validate(kind, positional[0] if positional else fields)
-
-
-def _fits_model_length(model: ModelSpec, workload: Workload, knobs: EngineKnobs) -> None:
+def _fits_model_length(model: ModelSpec, workload: Workload, knobs: EngineKnobs, wanted: float) -> None:
     longest = min(model.max_position_embeddings or math.inf, knobs.max_model_len or math.inf)
-    wanted = workload.input_tokens + (workload.output_tokens if model.task == "generate" else 0)
     if wanted > longest:
         raise SpecError(f"input {workload.input_tokens:g} + output {workload.output_tokens:g} tokens is more than the {longest:,.0f} "
                         f"that {model.name} takes", field="input_tokens")  # fmt: skip
@@ -497,10 +487,8 @@ def sweep_steps(
     >>> times.shape, bool((np.diff(times) >= 0).all())
     ((64,), True)
     """
-    from infersim.ops.transformer import Group
-
     spec = load_model(model) if isinstance(model, str) else model
-    parallelism = _validated(Parallelism, tensor=tensor_parallel, **parallel)
+    parallelism = validate(Parallelism, {"tensor": tensor_parallel, **parallel})
     machine = _machine(gpu, None, engine, mode, parallelism.devices_per_replica)
     formats = resolve_precision(spec, precision, None, machine.accelerator)
     _checked(spec, parallelism, formats, machine)

@@ -125,9 +125,7 @@ def steady_state(
     mean_cached = cached + (fresh - chunk) / 2
     others = (limit - 1) / limit  # nobody's decoding waits for his own prompt
     due = limit * others / np.maximum(steps, 1.0) / stages if generates else limit
-    together = np.minimum(
-        np.maximum(np.maximum(room / fresh, 1.0), 1.0) * ranks, np.maximum(due, np.minimum(limit, ranks))
-    )
+    together = np.minimum(np.maximum(room / fresh, 1.0) * ranks, np.maximum(due, np.minimum(limit, ranks)))
     together = np.where(chunks > 1, np.minimum(limit, ranks), np.maximum(together, 1.0))
 
     # rows: for every load node a decode step alone and one with a chunk beside it; last the chunk alone

@@ -16,8 +16,6 @@ from infersim.specs.deployment import EngineKnobs, Parallelism
 from infersim.specs.model import Attention, CacheShape, MixtureOfExperts, ModelSpec, Slice, Stack
 from infersim.specs.precision import FORMATS, Precision
 
-STATE_CONVOLUTION_BYTES = 2.0
-
 
 @functools.lru_cache(maxsize=512)
 def weight_bytes(model: ModelSpec, parallelism: Parallelism, precision: Precision) -> float:

@@ -20,7 +20,7 @@ from infersim.machine.kernels.latent import latent_attention_time, latent_axes
 from infersim.machine.kernels.moe import moe_axes, moe_time
 from infersim.machine.kernels.scan import scan_axes, scan_time
 from infersim.machine.machine import Machine
-from infersim.machine.surface import along_first_axis, folded
+from infersim.machine.surface import along_first_axis
 from infersim.mechanisms import ABSORBED_NEW_TOKENS
 from infersim.ops.attention import Attention, Scan
 from infersim.ops.base import MatrixOp, Op
@@ -131,7 +131,7 @@ def _gemm_correction(fitted: Fitted, every: Columns) -> Any:
     if fitted.surface is None:
         return 1.0
     if len(every.ops) == 1:
-        return np.exp(folded(fitted.surface, ((1, every.n), (2, every.k))).at(every.m))
+        return fitted.correction(every.m, held=((1, every.n), (2, every.k)))
     held = tuple(((1, op.n), (2, op.k)) for op in every.ops)
     return np.exp(along_first_axis(fitted.surface, every.m, held))
 
@@ -209,7 +209,7 @@ def _attention_of(phase: str, first: Attention, every: Columns, machine: Machine
     )  # fmt: skip
     if fitted.surface is not None:
         count, keys, group, kv_heads = attention_axes(sequences, new, cached, first.heads, first.kv_heads, first.window)
-        time = time * np.exp(folded(fitted.surface, ((2, group), (3, kv_heads))).at(count, keys))
+        time = time * fitted.correction(count, keys, held=((2, group), (3, kv_heads)))
     return np.where(busy, time, 0.0), fitted
 
 
@@ -246,8 +246,8 @@ def _collective(first: Collective, every: Columns, machine: Machine, unit: Any) 
     fitted = _lookup(machine, "collective", moving)
     path = machine.fabric.path(first.devices, first.stride)
     time = collective_time(first.kind, every.payload, path, fitted.parameters)
-    if path.nodes == 1 and fitted.surface is not None:
-        time = time * np.exp(folded(fitted.surface, ((1, float(first.devices)),)).at(every.payload))
+    if path.nodes == 1:
+        time = time * fitted.correction(every.payload, held=((1, float(first.devices)),))
     return time, fitted
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -77,7 +78,7 @@ class StepTime:
     def counts(self) -> Array:
         return np.array([op.count for op in self.ops])
 
-    @property
+    @functools.cached_property
     def op_seconds(self) -> Array:
         """Seconds of every op, repetitions included."""
         return _per_op(self.counts, self.seconds_each) * self.seconds_each
@@ -135,8 +136,7 @@ class StepTime:
             longest = max(rows, key=lambda row: float(np.mean(seconds[row])))
             found.append(
                 OpTime(
-                    name, max(op.count for op in (self.ops[row] for row in rows)) if len(rows) == 1
-                    else sum(self.ops[row].count for row in rows),
+                    name, sum(self.ops[row].count for row in rows),
                     seconds[rows].sum(axis=0), self.flops[rows].sum(axis=0), self.bytes[rows].sum(axis=0),
                     self.link_bytes[rows].sum(axis=0), self.bound_of(longest), self.sources[longest],
                 )

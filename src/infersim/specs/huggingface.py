@@ -10,7 +10,6 @@ from __future__ import annotations
 import functools
 import json
 import os
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,16 +19,13 @@ from infersim.errors import InferSimError, SpecError, UnknownNameError
 from infersim.specs import layouts, library, towers
 from infersim.specs.fields import ConfigReader
 from infersim.specs.layouts import Layout
-from infersim.specs.model import EmbeddingTable, Layer, ModelSpec
+from infersim.specs.model import EmbeddingTable, ModelSpec
 from infersim.specs.quantity import Source
 from infersim.specs.quantization import checkpoint_precision
 from infersim.specs.traits import CLASS_DEFAULTS, TRAITS, Traits, family
 
 MAX_CONFIG_BYTES = 20_000_000
 """A config larger than this is refused before it is read."""
-
-LAYOUTS: dict[str, Callable[[ConfigReader, Traits], Layout]] = layouts.BY_FAMILY
-
 
 LENGTH_FIELDS = ("max_position_embeddings", "n_positions", "seq_length", "max_sequence_length", "max_seq_len")
 
@@ -193,7 +189,7 @@ def _build(
         reader.config = CLASS_DEFAULTS[kind] | {key: value for key, value in reader.config.items() if value is not None}
     if traits is None:
         traits = _assume_generic(reader, outer, kind)
-    layout = LAYOUTS.get(kind, layouts.decoder)(reader, traits)
+    layout = layouts.BY_FAMILY.get(kind, layouts.decoder)(reader, traits)
     data = _assemble(reader, outer, traits, layout, name)
     data["precision"] = checkpoint_precision(outer, quantization).model_dump()
     data["towers"] = {label: tower for label, tower in (data["towers"] | towers.read(outer)).items() if tower}
@@ -307,6 +303,3 @@ def _head(task: str, traits: Traits, hidden: int, reader: ConfigReader) -> tuple
         )
         return False, hidden * hidden + hidden + count * (hidden + 1)
     return False, (hidden * hidden + hidden) if traits.pooler else 0
-
-
-__all__ = ["Layer", "cached_config", "from_config", "load_model", "read_json"]

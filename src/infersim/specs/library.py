@@ -97,7 +97,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     return data
 
 
-def validate(kind: type[S], data: dict[str, Any], *, file: str | Path | None = None) -> S:
+def validate(kind: type[S], data: Any, *, file: str | Path | None = None) -> S:
     """``data`` as a spec of ``kind``; pydantic's report becomes one SpecError naming file, field and nearest key."""
     try:
         return kind.model_validate(data)

@@ -8,8 +8,6 @@ from pydantic import Field, model_validator
 
 from infersim.specs.quantity import Seconds, Spec
 
-Tokens = Annotated[float, Field(ge=0, le=1e8)]
-
 
 class Workload(Spec):
     """A steady closed loop: ``concurrency`` users, each sending the next request when the last has ended.
@@ -29,6 +27,10 @@ class Workload(Spec):
     def cached_tokens(self) -> float:
         """Prompt tokens that need no prefill; at least one token is always computed."""
         return min(self.input_tokens * self.prefix_hit, self.input_tokens - 1)
+
+    def longest_sequence(self, generates: bool) -> float:
+        """Tokens of a request at its end: the prompt, and the output where the model generates one."""
+        return self.input_tokens + (self.output_tokens if generates else 0)
 
 
 class Target(Spec):

@@ -1,4 +1,4 @@
-"""Fit experts, latent attention, scans and collectives to the measurements that ``silicon_more`` reads.
+"""Fit every kind of kernel to the tables that ``silicon_dense`` and ``silicon_more`` read.
 
 Every table becomes a section: parameters of the physical form found on the 30% of rows a fit may see, a small residual
 surface on top, and both errors on the other 70%. The order of work and every start is fixed, so a repeat gives the same.
@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -17,14 +16,15 @@ import numpy.typing as npt
 
 from infersim.calibrate.fit import Spread, fit_parameters, spread
 from infersim.calibrate.measurements import KernelTable, fit_rows
-from infersim.calibrate.silicon_more import ENGINES, FOLDERS, more_tables
 from infersim.calibrate.surface import fit_surface, knots_for
 from infersim.errors import UnsupportedError
-from infersim.machine.kernels.base import Rates
-from infersim.machine.kernels.collective import PCIE, CollectiveParameters, collective_time
+from infersim.machine.kernels.attention import ATTENTION_AXES, AttentionParameters, attention_axes, attention_time
+from infersim.machine.kernels.collective import COLLECTIVE_AXES, PCIE, CollectiveParameters, collective_time
+from infersim.machine.kernels.gemm import GemmParameters, gemm_time
 from infersim.machine.kernels.latent import LATENT_AXES, LatentParameters, latent_attention_time, latent_axes
 from infersim.machine.kernels.moe import MOE_AXES, MoeParameters, moe_axes, moe_time
 from infersim.machine.kernels.scan import SCAN_AXES, ScanParameters, scan_axes, scan_time
+from infersim.machine.machine import rates_of
 from infersim.machine.network import Path as LinkPath
 from infersim.machine.surface import Surface
 from infersim.specs.hardware import Accelerator
@@ -36,6 +36,10 @@ Shape = Mapping[str, Array]
 
 LEAST_FIT_ROWS = 10
 """A table that offers a fit fewer rows is left out."""
+
+EAGER_LAUNCH = 25e-6
+"""A smallest product that takes longer than this was timed with its launch on the host, not in a graph: of no use for
+predicting an engine that captures graphs."""
 
 
 @dataclass(frozen=True)
@@ -71,20 +75,6 @@ class Problem:
     smooth: float = 0.5
     prior: float = 0.0
     rows: int = 3000
-    tags: Mapping[str, Any] = field(default_factory=dict)
-
-
-def fit_all_more(
-    devices: Sequence[str] | None = None, engines: Sequence[str] = ENGINES, folder: Path | None = None
-) -> tuple[list[Section], dict[tuple[str, str], Counter[str]]]:
-    """Sections of every device and engine measured, and the rows left out of each by reason. About two minutes."""
-    sections: list[Section] = []
-    left: dict[tuple[str, str], Counter[str]] = {}
-    for device in devices or FOLDERS:
-        for engine in engines:
-            tables, left[device, engine] = more_tables(device, engine, folder)
-            sections += fit_tables(tables, left[device, engine])
-    return sections, left
 
 
 def fit_tables(tables: Sequence[KernelTable], left: Counter[str]) -> Iterator[Section]:
@@ -102,6 +92,9 @@ def fit_tables(tables: Sequence[KernelTable], left: Counter[str]) -> Iterator[Se
             left[f"{table.kind}: too few rows"] += len(table)
             continue
         section = fit_section(table, found)
+        if table.kind == "gemm" and section.parameters.launch > EAGER_LAUNCH:
+            left[f"gemm {section.key}: timed without graphs"] += len(table)
+            continue
         if table.kind == "scan" and table.kernel == "gated_delta_net":
             mixed = section.parameters
         yield section
@@ -165,6 +158,10 @@ def section_key(table: KernelTable) -> str:
 
 def problem(table: KernelTable, accelerator: Accelerator, mixed: ScanParameters | None = None) -> Problem:
     """How to fit a table. ``mixed`` are scan parameters for a table that holds the convolution alone."""
+    if table.kind == "gemm":
+        return _gemm(table, accelerator)
+    if table.kind == "attention":
+        return _attention(table, accelerator)
     if table.kind == "moe":
         return _experts(table, accelerator)
     if table.kind == "mla":
@@ -174,17 +171,44 @@ def problem(table: KernelTable, accelerator: Accelerator, mixed: ScanParameters 
     return _collective(table, accelerator)
 
 
-def _rates(accelerator: Accelerator, weights: str, activations: str) -> Rates:
-    unit = matrix_unit(FORMATS[weights], FORMATS[activations], accelerator)
-    return Rates(
-        accelerator.peak_flops[unit], accelerator.memory.bandwidth, float(accelerator.compute_units or 100),
-        accelerator.l2_cache or 0.0, accelerator.clock or 0.0,
-    )  # fmt: skip
+def _gemm(table: KernelTable, accelerator: Accelerator) -> Problem:
+    weights, activations = table.formats["weights"], table.formats["activations"]
+    rates = rates_of(accelerator, matrix_unit(FORMATS[weights], FORMATS[activations], accelerator))
+
+    def time(s: Shape, p: GemmParameters) -> Array:
+        seconds: Array = gemm_time(
+            s["m"], s["n"], s["k"], weight_bytes=FORMATS[weights].bytes, activation_bytes=FORMATS[activations].bytes,
+            output_bytes=2.0, rates=rates, parameters=p, weights_in_l2=True,
+        )  # fmt: skip
+        return seconds
+
+    def place(s: Shape) -> Sequence[Array]:
+        return s["m"], s["n"], s["k"]
+
+    hold = ("input_pass",) if FORMATS[activations].bits >= 16 else ()
+    return Problem(time, [GemmParameters()], hold, ("m", "n", "k"), place, (10, 6, 5), rows=4000)
+
+
+def _attention(table: KernelTable, accelerator: Accelerator) -> Problem:
+    rates = rates_of(accelerator, matrix_unit(FORMATS["bf16"], FORMATS["bf16"], accelerator))
+    cache_bytes = FORMATS[table.formats["kv_cache"]].bytes
+
+    def time(s: Shape, p: AttentionParameters) -> Array:
+        seconds: Array = attention_time(
+            s["count"], s["new"], s["cached"], heads=s["heads"], kv_heads=s["kv_heads"], key_dim=s["head_dim"],
+            value_dim=s["head_dim"], window=s["window"], kv_bytes=cache_bytes, rates=rates, parameters=p, cache_in_l2=True,
+        )  # fmt: skip
+        return seconds
+
+    def place(s: Shape) -> Sequence[Array]:
+        return attention_axes(s["count"], s["new"], s["cached"], s["heads"], s["kv_heads"], s["window"])
+
+    return Problem(time, [AttentionParameters()], (), ATTENTION_AXES, place, (6, 7, 3, 2), rows=4000)
 
 
 def _experts(table: KernelTable, accelerator: Accelerator) -> Problem:
     weights, activations = table.formats["weights"], table.formats["activations"]
-    rates = _rates(accelerator, weights, activations)
+    rates = rates_of(accelerator, matrix_unit(FORMATS[weights], FORMATS[activations], accelerator))
 
     def time(s: Shape, p: MoeParameters) -> Array:
         seconds: Array = moe_time(
@@ -207,7 +231,7 @@ LATENT_SHAPE = {"kv_lora_rank": 512, "qk_rope_head_dim": 64, "qk_nope_head_dim":
 
 
 def _latent(table: KernelTable, accelerator: Accelerator) -> Problem:
-    rates = _rates(accelerator, "bf16", "bf16")
+    rates = rates_of(accelerator, matrix_unit(FORMATS["bf16"], FORMATS["bf16"], accelerator))
     decode = table.kernel == "decode"
     cache_bytes = FORMATS[table.formats["kv_cache"]].bytes
 
@@ -232,7 +256,7 @@ def _latent(table: KernelTable, accelerator: Accelerator) -> Problem:
 
 
 def _scan(table: KernelTable, accelerator: Accelerator, mixed: ScanParameters | None) -> Problem:
-    rates = _rates(accelerator, "bf16", "bf16")
+    rates = rates_of(accelerator, matrix_unit(FORMATS["bf16"], FORMATS["bf16"], accelerator))
     kind, _, part = table.kernel.partition(".")
     kernel = int(table.shape["conv_kernel"][0])
 
@@ -267,7 +291,7 @@ def _collective(table: KernelTable, accelerator: Accelerator) -> Problem:
     kind = {"dispatch": "all_to_all", "combine": "all_to_all", "library_all_reduce": "all_reduce"}.get(
         table.kernel, table.kernel
     )
-    network = replace_link(link)
+    network = _network_of(link)
 
     def time(s: Shape, p: CollectiveParameters) -> Array:
         seconds = np.zeros(len(s["payload"]))
@@ -291,11 +315,11 @@ def _collective(table: KernelTable, accelerator: Accelerator) -> Problem:
         starts = [replace(base, limit=1.0, own_devices=1.0)]
         hold = (*hold, "launch", "hop", "direct_efficiency", "direct_decay")
     return Problem(
-        time, starts, hold, ("payload", "devices"), lambda s: (s["payload"], s["devices"]), (12, 3),
+        time, starts, hold, COLLECTIVE_AXES, lambda s: (s["payload"], s["devices"]), (12, 3),
         ridge=0.05, smooth=0.1, prior=0.3,
     )  # fmt: skip
 
 
-def replace_link(link: Any) -> Any:
+def _network_of(link: Any) -> Any:
     """The network a measured node stands in: 400 Gb/s a device (HGX with ConnectX-7)."""
     return link.model_copy(update={"name": "InfiniBand NDR", "bandwidth": 50e9, "topology": "switch"})
