@@ -6,12 +6,15 @@ seconds of one kind of kernel on one device under one engine.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
+
+from infersim.specs.deployment import EngineKnobs, Parallelism
 
 Kind = Literal["gemm", "attention", "mla", "moe", "scan", "elementwise", "collective", "all_to_all", "copy", "stream"]
 
@@ -45,6 +48,53 @@ class KernelTable:
         return replace(self, shape={k: v[mask] for k, v in self.shape.items()}, seconds=self.seconds[mask])
 
 
+@dataclass(frozen=True)
+class ServingPoint:
+    """One measured operating point of a serving engine: what ran, under which load, and what users saw.
+
+    What a source does not tell stays None (or unset in ``knobs``) and is never guessed here. Times in seconds.
+    """
+
+    name: str
+    """Unique within its source."""
+    source: str
+    model: str
+    """Hugging Face id, or a bundled name."""
+    device: str
+    """Name of an accelerator spec."""
+    engine: str
+    version: str | None
+    parallelism: Parallelism
+    """Of the one pool of an aggregated deployment, or of the decode pool of a disaggregated one."""
+    precision: str | None
+    """A scheme that ``infersim.precision`` knows; None where the source does not tell and the checkpoint's own holds."""
+    kv_cache: str | None
+    input_tokens: float
+    """Mean prompt length as measured (not nominal)."""
+    output_tokens: float
+    concurrency: float | None
+    """Users of a closed loop; None where requests arrive at ``request_rate``."""
+    request_rate: float | None
+    """Arrivals per second; None for a closed loop."""
+    num_requests: int | None
+    """Requests measured, warm-up excluded."""
+    range_ratio: float | None
+    """Lengths are uniform in [ratio x nominal, nominal]; 1 where fixed, None where not told."""
+    prefix_hit: float | None
+    """Share of prompt tokens found in the prefix cache; 0 where caching was off, None where not told."""
+    knobs: EngineKnobs
+    metrics: Mapping[str, float]
+    """Measured figures by name: ``ttft``, ``tpot``, ``itl``, ``e2e`` (means, s), with a statistic behind them where it is not
+    the mean (``ttft_p50``, ``tpot_p99``), ``request_throughput``, ``output_throughput``, ``total_throughput`` (per second)."""
+    disaggregated: bool = False
+    prefill_parallelism: Parallelism | None = None
+    """Of the prefill pool of a disaggregated deployment."""
+    prefill_workers: int | None = None
+    decode_workers: int | None = None
+    measured_on: str | None = None
+    """ISO date."""
+
+
 def shape_hash(columns: Mapping[str, npt.NDArray[np.float64]]) -> npt.NDArray[np.uint64]:
     """A fixed 64-bit hash of each row (splitmix64 over the named columns in alphabetical order).
 
@@ -71,3 +121,11 @@ def fit_rows(table: KernelTable) -> npt.NDArray[np.bool_]:
     """Which rows a fit may see. Stated here once and never changed to please a number."""
     names = SPLIT_COLUMNS.get(table.kind, tuple(table.shape))
     return shape_hash({name: table.shape[name] for name in names}) % np.uint64(100) < np.uint64(FIT_SHARE)
+
+
+def judges(point: ServingPoint) -> bool:
+    """Whether a serving point only ever judges predictions: the hash of its name (SHA-256) is odd.
+
+    Engine overheads and intervals may be fitted on the even ones. Stated here once and never changed to please a number.
+    """
+    return bool(hashlib.sha256(point.name.encode()).digest()[-1] & 1)
