@@ -10,6 +10,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+import infersim
 from infersim import units
 from infersim.machine.machine import Machine, build_machine
 from infersim.ops.attention import Attention, visible_pairs
@@ -180,3 +181,33 @@ def test_binary_sizes_read_back(value: float) -> None:
 def test_scales_only_add_bits(name: str) -> None:
     assert FORMATS[name].bits >= {"int2_kivi": 2, "q2_k": 2, "int3": 3, "q3_k": 3}.get(name, 4)
     assert math.isfinite(FORMATS[name].bytes)
+
+
+@given(st.sampled_from([1, 4, 16, 64]), st.sampled_from([256, 2048, 8192]), st.sampled_from(["vllm", "sglang"]))
+def test_a_long_run_forgets_its_burst(users: int, prompt: int, engine: str) -> None:
+    def run(num_requests: float | None) -> infersim.Estimate:
+        return infersim.estimate(
+            "meta-llama/Llama-3.1-8B", "H100-SXM", input_tokens=prompt, output_tokens=200, concurrency=users, engine=engine,
+            num_requests=num_requests,
+        )  # fmt: skip
+
+    steady, endless, ten, one = run(None), run(1e9 * users), run(10 * users), run(users)
+    assert math.isclose(endless.ttft, steady.ttft, rel_tol=1e-6)
+    assert math.isclose(endless.tpot, steady.tpot, rel_tol=1e-6)
+    assert math.isclose(
+        ten.ttft, 0.9 * steady.ttft + 0.1 * one.ttft, rel_tol=1e-9
+    )  # a tenth of the requests are the burst
+    assert one.tpot <= ten.tpot <= steady.tpot  # the first and the last decode beside fewer prompts
+    prompts_per_step = max(1, steady.machine.max_num_batched_tokens // prompt)
+    if users > 4 * prompts_per_step:  # many steps of prompts: the mean one waits for half of them
+        assert one.ttft > 2 * float(steady.prefill_step.seconds)
+
+
+def test_burst_of_vllm_on_h100_is_what_was_measured() -> None:
+    """InferenceX, Llama-3.1-70B fp8 on 4 x H100 under vLLM, 1k/1k, lengths uniform in [0.8, 1] of nominal, 10 C requests."""
+    for users, measured in ((4, 0.0805), (16, 0.1214), (64, 0.2564)):
+        found = infersim.estimate(
+            "meta-llama/Llama-3.1-70B", "H100-SXM", tensor_parallel=4, precision="fp8", input_tokens=921.6, output_tokens=921.6,
+            concurrency=users, num_requests=10 * users,
+        )  # fmt: skip
+        assert abs(found.ttft / measured - 1) < 0.1

@@ -116,6 +116,13 @@ def estimate(
     prefix_hit: Annotated[
         float, typer.Option(help="Share of the prompt found in the prefix cache.", rich_help_panel=WORKLOAD)
     ] = 0.0,
+    num_requests: Annotated[
+        float | None,
+        typer.Option(
+            help="Requests of a benchmark run that starts with all users at once. Default: steady load.",
+            rich_help_panel=WORKLOAD,
+        ),
+    ] = None,
     sampler: Annotated[
         str, typer.Option(help="greedy, temperature, top_k_top_p ...", rich_help_panel=WORKLOAD)
     ] = "greedy",
@@ -159,7 +166,7 @@ def estimate(
             model, name, tensor_parallel=tp, pipeline_parallel=pp, attention_data_parallel=adp, expert_parallel=ep,
             context_parallel=cp, replicas=replicas, precision=precision, kv_cache=kv_cache, engine=engine, system=system,
             mode=mode.value, input_tokens=input_tokens, output_tokens=output_tokens, concurrency=concurrency,
-            prefix_hit=prefix_hit, price_per_hour=price, target=target, sampler=sampler, knobs=knobs,  # type: ignore[arg-type]
+            prefix_hit=prefix_hit, num_requests=num_requests, price_per_hour=price, target=target, sampler=sampler, knobs=knobs,  # type: ignore[arg-type]
         )
         for name in gpus
     ]  # fmt: skip

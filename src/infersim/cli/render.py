@@ -107,6 +107,9 @@ def estimate_screen(answer: Estimate, *, rows: int = 5, sources: bool = False) -
         return Group(*parts)
     parts.append(Text(_room(answer), style="dim"))
     parts += [Text(), _figures(answer)]
+    if answer.workload.num_requests is not None:
+        run = f"means over a run of {answer.workload.num_requests:,.0f} requests that starts with all users at once"
+        parts.append(Text(run, style="dim"))
     if answer.missed_targets:
         parts.append(Text("target missed: " + ", ".join(answer.missed_targets), style="bold red"))
     elif answer.target:

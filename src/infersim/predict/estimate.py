@@ -346,12 +346,14 @@ def estimate(
     output_tokens: float = 256,
     concurrency: float = 1,
     prefix_hit: float = 0.0,
+    num_requests: float | None = None,
     price_per_hour: float | None = None,
     target: str | Target | None = None,
     sampler: Sampler = "greedy",
     knobs: EngineKnobs | None = None,
 ) -> Estimate:
-    """Predict one deployment under a steady closed loop of ``concurrency`` users.
+    """Predict one deployment under a closed loop of ``concurrency`` users: a steady one, or with ``num_requests`` the means of a
+    benchmark run of that many requests, which starts with a burst of one request of every user.
 
     ``model`` is a bundled name, a Hugging Face id in the local cache, a folder or a ``config.json``; ``gpu`` a bundled name
     or a YAML file. ``precision`` defaults to the checkpoint's own formats; ``price_per_hour`` [USD per device] to the cheapest
@@ -369,6 +371,7 @@ def estimate(
     )
     workload = validate(Workload, {
         "input_tokens": input_tokens, "output_tokens": output_tokens, "concurrency": concurrency, "prefix_hit": prefix_hit,
+        "num_requests": num_requests,
     })  # fmt: skip
     if mode not in ("bound", "calibrated"):
         raise SpecError(f"mode is 'bound' or 'calibrated', got {mode!r}", field="mode")
@@ -386,7 +389,7 @@ def estimate(
         state = steady_state(
             spec, parallelism, formats, machine, memory, knobs, input_tokens=workload.input_tokens,
             output_tokens=workload.output_tokens, users=workload.concurrency / replicas,
-            cached_tokens=workload.cached_tokens, sampler=sampler,
+            cached_tokens=workload.cached_tokens, burst_share=workload.burst_share, sampler=sampler,
         )  # fmt: skip
     price, price_source = _price(machine.accelerator, price_per_hour)
     goal = validate(Target, target) if isinstance(target, str) else target

@@ -11,6 +11,12 @@ D is a pure decode step; M one that also carries prefill: q short prompts at onc
 far as the token budget of a step allows. Where f would exceed 1 the prefill is the bottleneck: every step carries all it can,
 and what does not fit waits. With attention data parallelism every rank schedules its own share and all step together.
 Everything broadcasts: lengths and concurrency may be arrays, and one call then answers for all of them.
+
+A benchmark run starts with all C users at once. That burst takes s = C n / q full steps of prefill, F each, and weighs on the
+means of the run by its share w of the requests:
+
+    TTFT = (1 - w) TTFT + w ((s + 1) / 2 F + host)
+    TPOT = D + (1 - w) (TPOT - D)       decodes of the first and the last C requests meet half as many prompts
 """
 
 from __future__ import annotations
@@ -93,12 +99,14 @@ def steady_state(
     output_tokens: Numbers,
     users: Numbers,
     cached_tokens: Numbers = 0.0,
+    burst_share: float = 0.0,
     sampler: Sampler = "greedy",
 ) -> SteadyState:
     """The closed form for one replica with ``users`` in a closed loop.
 
     ``input_tokens`` I of which ``cached_tokens`` need no prefill, ``output_tokens`` O; embedding and reranking models have no
-    decode steps and E2E is TTFT. Sequences decode at a mean context of I + O/2. With p pipeline stages the sequences form
+    decode steps and E2E is TTFT. ``burst_share`` of the requests came at once at the start (0: a load that never
+    ends). Sequences decode at a mean context of I + O/2. With p pipeline stages the sequences form
     p micro-batches, each stage working on one of them.
     """
     engine, stages, ranks = machine.engine, parallelism.pipeline, parallelism.attention_data
@@ -128,15 +136,19 @@ def steady_state(
     together = np.minimum(np.maximum(room / fresh, 1.0) * ranks, np.maximum(due, np.minimum(limit, ranks)))
     together = np.where(chunks > 1, np.minimum(limit, ranks), np.maximum(together, 1.0))
 
-    # rows: for every load node a decode step alone and one with a chunk beside it; last the chunk alone
+    # rows: for every load node a decode step alone and one with a chunk beside it; last the burst's step and the chunk alone
     shape = np.broadcast_shapes(limit.shape, chunk.shape, context.shape, together.shape)
     nodes = np.multiply.outer(LOAD_NODES, limit if limit.shape == shape else np.broadcast_to(limit, shape))
     decoding = np.maximum(nodes / stages, np.minimum(nodes, 1.0)) * (steps > 0)
     beside = decoding if engine.mixed_batches else np.zeros_like(decoding)
     count = len(LOAD_NODES)
-    prompts, decodes = np.zeros((2 * count + 1, *shape)), np.zeros((2 * count + 1, *shape))
-    prompts[count:-1], prompts[-1] = together, 1.0
-    decodes[:count], decodes[count:-1] = np.maximum(decoding, 1e-9), beside
+    rows = 2 * count + (2 if burst_share else 1)
+    prompts, decodes = np.zeros((rows, *shape)), np.zeros((rows, *shape))
+    prompts[count : 2 * count], prompts[-1] = together, 1.0
+    decodes[:count], decodes[count : 2 * count] = np.maximum(decoding, 1e-9), beside
+    if burst_share:
+        full = np.minimum(np.where(chunks > 1, 1.0, np.maximum(budget / fresh, 1.0)) * ranks, limit)
+        prompts[-2], decodes[-2] = full, beside[0] / 2
     batch = (
         Group(prompts, chunk, mean_cached, encode=source / chunks, source=source),
         Group(decodes, 1.0, context, source=source),
@@ -176,6 +188,11 @@ def steady_state(
     rate = limit / (ttft + steps * tpot + per_request)
     waiting = maximum(users - limit, 0.0)
     ttft = ttft + per_request + waiting / rate
+    if burst_share and generates:
+        passes = limit * chunks / full
+        burst = seconds[-2] * (1.0 + 0.5 * maximum(passes - 1.0, 0.0) / stages) + per_request
+        ttft = ttft + burst_share * (burst + 0.5 * waiting * waiting / users / rate - ttft)
+        tpot = tpot - burst_share * (tpot - alone) * (steps > 0)
     micro_batch = maximum(running / stages, minimum(running, 1.0))
     return SteadyState(
         ttft=ttft, tpot=tpot, e2e=ttft + steps * tpot, requests_per_second=rate, running=running, waiting=waiting,

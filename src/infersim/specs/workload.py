@@ -12,7 +12,9 @@ from infersim.specs.quantity import Seconds, Spec
 class Workload(Spec):
     """A steady closed loop: ``concurrency`` users, each sending the next request when the last has ended.
 
-    Lengths are means in tokens. ``prefix_hit`` is the share of the prompt whose KV cache is already there.
+    Lengths are means in tokens. ``prefix_hit`` is the share of the prompt whose KV cache is already there. ``num_requests``
+    makes it a benchmark run of that many requests, which starts with one of every user at once (``vllm bench serve
+    --max-concurrency C --num-prompts N``): the burst weighs on the means of a short run. None is a load that never ends.
 
     >>> Workload(input_tokens=2000, prefix_hit=0.75).cached_tokens
     1500.0
@@ -22,6 +24,16 @@ class Workload(Spec):
     output_tokens: Annotated[float, Field(ge=1, le=1e8)] = 256.0
     concurrency: Annotated[float, Field(ge=1, le=1e7)] = 1.0
     prefix_hit: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    num_requests: Annotated[float, Field(ge=1, le=1e12)] | None = None
+
+    @property
+    def burst_share(self) -> float:
+        """Share of the requests that belong to the burst at the start.
+
+        >>> Workload(concurrency=64, num_requests=640).burst_share
+        0.1
+        """
+        return 0.0 if self.num_requests is None else min(self.concurrency / self.num_requests, 1.0)
 
     @property
     def cached_tokens(self) -> float:
