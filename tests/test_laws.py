@@ -211,3 +211,15 @@ def test_burst_of_vllm_on_h100_is_what_was_measured() -> None:
             concurrency=users, num_requests=10 * users,
         )  # fmt: skip
         assert abs(found.ttft / measured - 1) < 0.1
+
+
+@given(st.sampled_from([1024, 32768, 131072 - 256]), st.sampled_from([1, 8]))
+def test_extrapolation_widens_the_interval_and_says_so(prompt: int, users: int) -> None:
+    answer = infersim.estimate(
+        "meta-llama/Llama-3.1-8B", "H100-SXM", input_tokens=prompt, output_tokens=256, concurrency=users
+    )
+    step = answer.prefill_step
+    inside = replace(step, basis=tuple(replace(fitted, measured_range=()) for fitted in step.basis))
+    assert bool(step.extrapolations()) == (float(step.log_spread) > float(inside.log_spread))
+    if prompt <= 1024:  # only the lm head is wider than what was measured
+        assert {line.split(":")[0] for line in answer.extrapolations} <= {"prefill lm_head", "decode lm_head"}

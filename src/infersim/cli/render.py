@@ -78,6 +78,10 @@ def step_table(title: str, step: StepTime, rows: int) -> Table:
     return table
 
 
+NOTED_SHARE = 0.05
+"""Share of a step outside the measured sizes from which the screen says so."""
+
+
 def show_number(value: float) -> str:
     """Three significant digits at most, no exponent for what a person meets.
 
@@ -119,8 +123,12 @@ def estimate_screen(answer: Estimate, *, rows: int = 5, sources: bool = False) -
         parts.append(step_table("decode step", answer.decode_step, rows))
     parts.append(step_table("prefill step", answer.prefill_step, rows))
     parts.append(Text(f"\nmode {answer.machine.mode}; {_basis(answer)}", style="dim"))
+    far = max(step.extrapolated_share for step in answer.steps.values())
+    if far > NOTED_SHARE:
+        note = f"{far:.0%} of a step lies outside the sizes measured; its interval is wider"
+        parts.append(Text(note if sources else f"{note} (--sources)", style="yellow"))
     if sources:
-        parts += [Text(f"  {source}", style="dim") for source in answer.sources]
+        parts += [Text(f"  {line}", style="dim") for line in [*answer.extrapolations, *answer.sources]]
     else:
         parts.append(Text("sources: --sources; all figures: --json", style="dim"))
     return Group(*parts)
@@ -184,8 +192,7 @@ def _figures(answer: Estimate) -> Table:
 def _basis(answer: Estimate) -> str:
     if answer.machine.mode == "bound":
         return "the physical limit: data-sheet peaks, communication hidden, no overheads"
-    steps = [answer.prefill_step] + ([answer.decode_step] if answer.tpot > 0 else [])
-    levels = sorted({source.split(":")[0] for step in steps for source in step.sources if source})
+    levels = sorted({source.split(":")[0] for step in answer.steps.values() for source in step.sources if source})
     return f"kernel models: {', '.join(levels)}; engine {answer.machine.engine.name} {answer.machine.engine.version}"
 
 

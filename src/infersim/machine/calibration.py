@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import zipfile
+from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -78,6 +79,21 @@ class Fitted:
     level: str
     """measured, same device, family, or default."""
     surface: Surface | None = field(default=None, repr=False)
+    measured_range: tuple[tuple[str, float, float], ...] = ()
+    """What the fit saw: name, smallest and largest size of each axis; empty where nothing was measured."""
+
+    def octaves_outside(self, sizes: Sequence[Any]) -> dict[str, Any]:
+        """How many doublings sizes, in the order of ``measured_range``, lie outside it, by axis; sizes below 1 count as 1.
+
+        >>> fitted = Fitted(None, "", 0.1, "measured", None, (("m", 1.0, 1024.0), ("n", 64.0, 4096.0)))
+        >>> {axis: float(octaves) for axis, octaves in fitted.octaves_outside((4096.0, 32.0)).items()}
+        {'m': 2.0, 'n': 1.0}
+        """
+        outside = {}
+        for (axis, low, high), size in zip(self.measured_range, sizes, strict=True):
+            place = np.log2(np.maximum(size, 1.0))
+            outside[axis] = np.maximum(np.maximum(np.log2(low) - place, place - np.log2(high)), 0.0)
+        return outside
 
     def correction(self, *sizes: Any, held: tuple[tuple[int, float], ...] = ()) -> Any:
         """Factor on the physical time at sizes in the order of the surface's axes; 1 where nothing was measured.
@@ -87,6 +103,10 @@ class Fitted:
         if self.surface is None:
             return 1.0
         return np.exp((folded(self.surface, held) if held else self.surface).at(*sizes))
+
+
+DATA_SHEET = Fitted(None, "data sheet", 0.0, "data sheet")
+"""What the physical limit rests on."""
 
 
 @dataclass(frozen=True)
@@ -201,12 +221,27 @@ def _lookup(calibration: Calibration, kind: str, key: str) -> Fitted:
                 spread = float(np.hypot(section["test_error"]["log_sd"], ADDED_SPREAD[level]))
                 shown = "" if candidate == key else f" as {candidate}"
                 source = f"{level}: {kind} {key}{shown} on {device} under {engine} ({section['source']})"
-                surface = file.surfaces.get((kind, candidate)) if own else None
+                surface = file.surfaces.get((kind, candidate))
+                seen = _range_of(surface)
                 parameters = _parameters(kind, section, file.path, candidate)
-                return Fitted(parameters, source, max(spread, LEAST_SPREAD.get((kind, level), 0.0)), level, surface)
+                return Fitted(
+                    parameters,
+                    source,
+                    max(spread, LEAST_SPREAD.get((kind, level), 0.0)),
+                    level,
+                    surface if own else None,
+                    seen,
+                )
     parameters = PCIE if kind == "collective" and calibration.pcie else PARAMETERS[kind]()
     source = f"default: {kind} {key}, efficiencies reported for NVIDIA data-centre GPUs"
     return Fitted(parameters, source, DEFAULT_SPREAD[kind], "default")
+
+
+def _range_of(surface: Surface | None) -> tuple[tuple[str, float, float], ...]:
+    if surface is None:
+        return ()
+    ends = ((float(2.0 ** knots[0]), float(2.0 ** knots[-1])) for knots in surface.knots)
+    return tuple((axis, low, high) for axis, (low, high) in zip(surface.axes, ends, strict=True))
 
 
 SIMILAR = {

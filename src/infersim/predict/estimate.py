@@ -138,6 +138,13 @@ class Estimate:
                             sampler=self.sampler, eager=self.knobs.enforce_eager)  # fmt: skip
 
     @property
+    def steps(self) -> dict[str, StepTime]:
+        """The steps that the figures are made of, by name; none where the deployment does not fit."""
+        if self.state is None:
+            return {}
+        return {"prefill": self.prefill_step} | ({"decode": self.decode_step} if self.tpot > 0 else {})
+
+    @property
     def cost_per_second(self) -> float | None:
         return None if self.price_per_hour is None else self.price_per_hour * self.devices / 3600
 
@@ -202,6 +209,11 @@ class Estimate:
             found.append(f"price: {self.price_source}")
         return found + list(self.model.warnings)
 
+    @property
+    def extrapolations(self) -> list[str]:
+        """Which ops lie outside the sizes that their kernel models were fitted on, by step; empty where all lie inside."""
+        return [f"{name} {line}" for name, step in self.steps.items() for line in step.extrapolations()]
+
     def describe(self) -> str:
         """The deployment in a line."""
         return (f"{self.model.name} {self.precision.name or self.precision.weights} on {self.devices} x "
@@ -254,10 +266,9 @@ class Estimate:
                 interval = self.interval(metric, percent)
                 if interval:
                     result[f"{metric}_interval_{percent}_s"] = [interval.low, interval.high]
-        steps = {"prefill_step": self.prefill_step} | ({"decode_step": self.decode_step} if self.tpot else {})
-        for name, step in steps.items():
-            result[name] = step_dict(step)
-        return result | {"sources": self.sources}
+        for name, step in self.steps.items():
+            result[f"{name}_step"] = step_dict(step)
+        return result | {"extrapolations": self.extrapolations, "sources": self.sources}
 
     def __str__(self) -> str:
         if self.state is None:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from infersim.machine.calibration import Fitted
+from infersim.machine.calibration import DATA_SHEET, Fitted
 from infersim.machine.kernels.attention import attention_axes, attention_time
 from infersim.machine.kernels.collective import collective_time
 from infersim.machine.kernels.elementwise import elementwise_time
@@ -58,12 +58,12 @@ own sizes stay plain numbers."""
 
 def kernel_seconds(
     ops: Sequence[Op], units: Sequence[MatrixUnit | None], machine: Machine, shape: tuple[int, ...]
-) -> tuple[Array, list[str], list[float]]:
-    """Seconds of one repetition of every op, the source of each figure, and its log spread.
+) -> tuple[Array, list[Fitted]]:
+    """Seconds of one repetition of every op, and the parameters that each figure rests on.
 
     Ops that differ in nothing but their sizes are priced in one call, unless the arrays of batches are long.
     """
-    seconds, sources, spreads = np.zeros(shape), [""] * len(ops), [0.0] * len(ops)
+    seconds, basis = np.zeros(shape), [DATA_SHEET] * len(ops)
     stacked = int(np.prod(shape[1:])) <= STACKED_POINTS
     together: dict[Any, list[int]] = defaultdict(list)
     for row, op in enumerate(ops):
@@ -77,8 +77,8 @@ def kernel_seconds(
         else:
             seconds[rows[0]] = time
         for row in rows:
-            sources[row], spreads[row] = fitted.source, fitted.spread
-    return seconds, sources, spreads
+            basis[row] = fitted
+    return seconds, basis
 
 
 def without_passes_inside(ops: Sequence[Op], machine: Machine) -> list[Op]:
@@ -262,3 +262,36 @@ PRICERS: dict[type[Op], Pricer] = {
     Gemm: _gemm, GroupedGemm: _grouped, Attention: _attention, Scan: _scan, Elementwise: _elementwise,
     Collective: _collective, HostCopy: _host_copy,
 }  # fmt: skip
+
+
+def octaves_outside(op: Op, fitted: Fitted) -> dict[str, Any]:
+    """How many doublings an op's sizes lie outside the range that its parameters were fitted on, by axis."""
+    place = SIZES.get(type(op))
+    return fitted.octaves_outside(place(op)) if place and fitted.measured_range else {}
+
+
+def _attention_sizes(op: Attention) -> tuple[Any, ...]:
+    sequences, keys = np.maximum(op.sequences, 1e-9), np.asarray(op.pairs) / np.maximum(op.new, 1e-9)
+    if op.latent is not None:
+        return latent_axes(sequences, op.new, op.cached, op.heads)
+    if op.chunk or op.cross or op.stride > 1 or op.top_k is not None:
+        return attention_axes(sequences, 0.0, keys, op.heads, op.kv_heads)
+    return attention_axes(sequences, op.new, op.cached, op.heads, op.kv_heads, op.window)
+
+
+def _grouped_sizes(op: GroupedGemm) -> tuple[Any, ...]:
+    return moe_axes(
+        op.tokens,
+        op.hidden,
+        op.intermediate,
+        op.num_experts,
+        tensor_parallel=op.tensor_parallel,
+        expert_parallel=op.expert_parallel,
+    )
+
+
+SIZES: dict[type[Op], Callable[[Any], tuple[Any, ...]]] = {
+    Gemm: lambda op: (op.m, op.n, op.k), GroupedGemm: _grouped_sizes, Attention: _attention_sizes,
+    Scan: lambda op: scan_axes(op.sequences, op.new, op.heads), Collective: lambda op: (op.payload, float(op.devices)),
+}  # fmt: skip
+"""Where an op lies on the axes of its kind's measurements."""

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from infersim import units
+from infersim.machine.calibration import DATA_SHEET, Fitted
 from infersim.machine.machine import Machine
 from infersim.machine.network import least_time
 from infersim.ops.attention import Attention, Scan
@@ -26,6 +27,8 @@ from infersim.specs.precision import Precision, matrix_unit
 
 Array = npt.NDArray[np.float64]
 Bound = Literal["compute", "memory", "network", "launch", "host"]
+SPREAD_PER_OCTAVE = 0.1
+"""Log spread that a kernel model gains, in quadrature, per doubling outside the sizes it was fitted on."""
 BOUNDS: tuple[Bound, ...] = ("compute", "memory", "network", "launch", "host")
 
 
@@ -65,14 +68,18 @@ class StepTime:
     """Least time on the matrix or vector unit, all repetitions [s]."""
     memory_floor: Array
     network_floor: Array
-    sources: tuple[str, ...]
-    spreads: tuple[float, ...]
-    """Standard deviation of the log error of each op's kernel model."""
+    basis: tuple[Fitted, ...]
+    """The kernel parameters that each op's time rests on."""
     gaps: Numbers
     """Idle device time between kernels [s]."""
     host: Numbers
     """Host time that the device does not hide [s]."""
     mode: str
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """What each op's time rests on, in words."""
+        return tuple(fitted.source for fitted in self.basis)
 
     @property
     def counts(self) -> Array:
@@ -138,7 +145,7 @@ class StepTime:
                 OpTime(
                     name, sum(self.ops[row].count for row in rows),
                     seconds[rows].sum(axis=0), self.flops[rows].sum(axis=0), self.bytes[rows].sum(axis=0),
-                    self.link_bytes[rows].sum(axis=0), self.bound_of(longest), self.sources[longest],
+                    self.link_bytes[rows].sum(axis=0), self.bound_of(longest), self.basis[longest].source,
                 )
             )  # fmt: skip
         zero = np.zeros_like(np.asarray(self.seconds))
@@ -147,6 +154,46 @@ class StepTime:
         if np.any(np.asarray(self.host) > 0):
             found.append(OpTime("host", 1, self.host, zero, zero, zero, "host", "engine spec"))
         return sorted(found, key=lambda part: -float(np.mean(part.seconds)))
+
+    @functools.cached_property
+    def octaves_outside(self) -> tuple[dict[str, Numbers], ...]:
+        """For each op and axis, how many doublings the op lies outside the sizes that its kernel model was fitted on."""
+        if self.mode == "bound":
+            return ({},) * len(self.ops)
+        from infersim.predict.pricing import octaves_outside
+
+        return tuple(octaves_outside(op, fitted) for op, fitted in zip(self.ops, self.basis, strict=True))
+
+    @functools.cached_property
+    def spreads(self) -> tuple[Numbers, ...]:
+        """Standard deviation of the log error of each op's kernel model, wider outside the sizes it was fitted on."""
+        return tuple(
+            np.hypot(fitted.spread, SPREAD_PER_OCTAVE * sum(outside.values()))
+            for fitted, outside in zip(self.basis, self.octaves_outside, strict=True)
+        )
+
+    @property
+    def extrapolated_share(self) -> float:
+        """Share of the step's time in ops outside the sizes that their kernel models were fitted on."""
+        far = [
+            row for row, outside in enumerate(self.octaves_outside) if any(np.max(o) > 0.01 for o in outside.values())
+        ]
+        return float(np.mean(self.op_seconds[far].sum(axis=0) / self.seconds)) if far else 0.0
+
+    def extrapolations(self) -> list[str]:
+        """Which ops lie outside the sizes that their kernel models were fitted on, and how far, in words.
+
+        >>> from infersim import estimate
+        >>> estimate("meta-llama/Llama-3.1-8B", "H100-SXM", concurrency=8).decode_step.extrapolations()
+        ['lm_head: 1.0 doublings outside the measured n']
+        """
+        found = []
+        for op, outside in zip(self.ops, self.octaves_outside, strict=True):
+            far = {axis: float(np.max(octaves)) for axis, octaves in outside.items() if np.max(octaves) > 0.01}
+            found += [
+                f"{op.name}: {octaves:.1f} doublings outside the measured {axis}" for axis, octaves in far.items()
+            ]
+        return list(dict.fromkeys(found))
 
     @property
     def log_spread(self) -> Numbers:
@@ -226,15 +273,15 @@ def price(ops: Sequence[Op], machine: Machine, sequences: Numbers = 1.0, *, eage
         fused = [row for row, op in enumerate(ops) if getattr(op, "fusible", False)]
         memory_floor[fused] = 0.0
         floors[fused] = compute_floor[fused]
-        seconds, sources, spreads = floors, ["data sheet"] * len(ops), [0.0] * len(ops)
+        seconds, basis = floors, [DATA_SHEET] * len(ops)
         gaps, host = np.zeros(flops.shape[1:]), np.zeros(flops.shape[1:])
     else:
-        seconds, sources, spreads = kernel_seconds(ops, unit_of, machine, flops.shape)
+        seconds, basis = kernel_seconds(ops, unit_of, machine, flops.shape)
         seconds = np.maximum(seconds, floors)
         gaps, host = _overheads(ops, counts * seconds, machine, sequences, eager)
     return StepTime(
         tuple(ops), seconds, counts * flops, counts * memory, counts * link, counts * compute_floor, counts * memory_floor,
-        counts * network_floor, tuple(sources), tuple(spreads), gaps, host, machine.mode,
+        counts * network_floor, tuple(basis), gaps, host, machine.mode,
     )  # fmt: skip
 
 
