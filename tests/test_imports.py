@@ -14,7 +14,7 @@ FLOORS = {
     "ops": 2, "machine": 2,
     "calibrate": 3, "microbench": 3,
     "predict": 4,
-    "serving": 5,
+    "serving": 5, "validate": 5,
     "plan": 6,
     "scenario": 7,
     "report": 8, "cli": 9,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
@@ -83,6 +83,8 @@ class ServingPoint:
     prefix_hit: float | None
     """Share of prompt tokens found in the prefix cache; 0 where caching was off, None where not told."""
     knobs: EngineKnobs
+    speculative: str | None
+    """none, or how tokens were drafted (mtp, eagle, draft, ngram); None where the source does not tell."""
     metrics: Mapping[str, float]
     """Measured figures by name: ``ttft``, ``tpot``, ``itl``, ``e2e`` (means, s), with a statistic behind them where it is not
     the mean (``ttft_p50``, ``tpot_p99``), ``request_throughput``, ``output_throughput``, ``total_throughput`` (per second)."""
@@ -91,8 +93,18 @@ class ServingPoint:
     """Of the prefill pool of a disaggregated deployment."""
     prefill_workers: int | None = None
     decode_workers: int | None = None
+    stream_interval: int | None = None
+    """Tokens between two answers of the server to the client; None where not told."""
     measured_on: str | None = None
     """ISO date."""
+
+    @property
+    def configuration(self) -> str:
+        """What was run under which load, whoever measured it and when: runs of the same configuration share it."""
+        load = self.concurrency if self.request_rate is None else f"{self.request_rate}/s"
+        parts = (self.model.lower(), self.device, self.engine, self.parallelism, self.prefill_parallelism, self.precision,
+                 round(self.input_tokens), round(self.output_tokens), load)  # fmt: skip
+        return "|".join(map(str, parts))
 
 
 def shape_hash(columns: Mapping[str, npt.NDArray[np.float64]]) -> npt.NDArray[np.uint64]:
@@ -124,8 +136,18 @@ def fit_rows(table: KernelTable) -> npt.NDArray[np.bool_]:
 
 
 def judges(point: ServingPoint) -> bool:
-    """Whether a serving point only ever judges predictions: the hash of its name (SHA-256) is odd.
+    """Whether a serving point only ever judges predictions: the hash (SHA-256) of its configuration is odd.
 
-    Engine overheads and intervals may be fitted on the even ones. Stated here once and never changed to please a number.
+    Engine overheads and intervals may be fitted on the even ones. Repeated runs of a configuration fall on the same side.
+    Stated here once and never changed to please a number.
     """
-    return bool(hashlib.sha256(point.name.encode()).digest()[-1] & 1)
+    return bool(hashlib.sha256(point.configuration.encode()).digest()[-1] & 1)
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What was read from a file of measurements, and what could not be used, by reason."""
+
+    tables: tuple[KernelTable, ...] = ()
+    points: tuple[ServingPoint, ...] = ()
+    left_out: Mapping[str, int] = field(default_factory=dict)

@@ -4,7 +4,7 @@ C users each send the next request when the last has ended. A replica then runs 
 (O - 1) tokens that a sequence decodes one prompt of I tokens must be prefilled beside it:
 
     TPOT = D(b) + f (M(b) - D(b))       f = b n / (q (O - 1)) prefill steps per decode step, at most 1
-    TTFT = wait for the running step + queue of prompts ahead + n M + host
+    TTFT = wait for the running step + steps held back + queue of prompts ahead + n M + host
     C = X E2E                           Little's law, which fixes b and the throughput X
 
 D is a pure decode step; M one that also carries prefill: q short prompts at once, or one of the n chunks of a long one, as
@@ -165,7 +165,7 @@ def steady_state(
         others, together = float(others), float(together)
         nodes, alone_at, mixed_at = nodes.tolist(), alone_at.tolist(), mixed_at.tolist()
     minimum, maximum = (np.minimum, np.maximum) if shape else (min, max)
-    running = limit
+    running, held = limit, float(knobs.batch_wait_timeout_iters or 0)
     for _ in range(ROUNDS):
         alone, carried = _between(nodes, alone_at, running), _between(nodes, mixed_at, running)
         extra = maximum(carried - alone, 0.0)
@@ -175,7 +175,7 @@ def steady_state(
         shared = minimum(maximum(running - 1, 0.0), 1.0)
         service = chunks * (lone + shared * (carried - lone))
         queue = minimum(0.5 * busy / (1 - busy) * chunks * extra, 0.5 * limit * service)
-        ttft = 0.5 * tpot * minimum(users - 1, 1.0) + queue + service
+        ttft = 0.5 * tpot * minimum(users - 1, 1.0) + held * tpot + queue + service
         blocked = maximum(limit * chunks * carried / stages / together - steps * tpot, ttft)
         ttft = ttft + (wanted > 1) * (blocked - ttft)
         settled = minimum(limit, maximum(limit * steps * tpot / (ttft + steps * tpot), 1e-6))

@@ -84,6 +84,8 @@ class EngineKnobs(Spec):
     num_gpu_blocks_override: Annotated[int, Field(ge=1)] | None = None
     enable_chunked_prefill: bool | None = None
     enforce_eager: bool = False
+    batch_wait_timeout_iters: Annotated[int, Field(ge=0, le=10**6)] | None = None
+    """TensorRT-LLM: decode steps for which prompts may be held back so that more of them are batched."""
 
 
 def check_parallelism(model: ModelSpec, parallelism: Parallelism) -> None:

@@ -39,6 +39,13 @@ def _bundled(kind: str) -> Path:
     return inside if inside.is_dir() else beside
 
 
+def measurement_file(name: str) -> Path:
+    """A shipped file of measurements, inside the wheel or beside the checkout."""
+    package = Path(__file__).resolve().parents[1]
+    inside = package / "measurements" / name
+    return inside if inside.is_file() else package.parents[1] / "measurements" / name
+
+
 def add_spec_folder(folder: str | Path) -> None:
     """Look into ``folder`` first from now on. Raises SpecError where it is not a folder.
 

@@ -1,0 +1,232 @@
+"""Read measured serving points from the aiconfigurator-core package's sample.
+
+The sample names model, GPU, engine, image, date and load. What else is known about its runs (speculative decoding, engine
+settings, protocol) comes from rules with evidence in ``measurements/inferencex.yaml``. Most runs are listed two or three
+times, and the columns of their parallelism disagree; the row's name carries the degrees that were asked for.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from infersim.calibrate.measurements import Reading, ServingPoint
+from infersim.errors import SpecError
+from infersim.specs.deployment import EngineKnobs, Parallelism
+from infersim.specs.library import measurement_file, read_yaml
+
+DEVICES = {
+    "h100_sxm": "H100-SXM", "h200_sxm": "H200-SXM", "b200_sxm": "B200-SXM", "b300_sxm": "B300-SXM", "gb200": "GB200",
+    "gb300": "GB300",
+}  # fmt: skip
+NODE = (1, 2, 4, 8)
+"""Tensor-parallel degrees of a deployment in one node; other figures are sums over the pools of a disaggregated one."""
+
+MODELS: Mapping[tuple[str, str], tuple[str, str | None]] = {
+    ("deepseek-ai/DeepSeek-R1", "fp4"): ("deepseek-ai/DeepSeek-R1", "nvfp4"),
+    ("nvidia/DeepSeek-R1-NVFP4", "fp4"): ("deepseek-ai/DeepSeek-R1", "nvfp4"),
+    ("nvidia/DeepSeek-V3.1-NVFP4", "fp4"): ("nvidia/DeepSeek-V3.1-NVFP4", None),
+    ("deepseek-ai/DeepSeek-R1", "fp8"): ("deepseek-ai/DeepSeek-R1", None),
+    ("MiniMaxAI/MiniMax-M2.5", "fp4"): ("nvidia/MiniMax-M2.5-NVFP4", None),
+    ("MiniMaxAI/MiniMax-M2.5", "fp8"): ("MiniMaxAI/MiniMax-M2.5", None),
+    ("moonshotai/Kimi-K2.5", "fp4"): ("nvidia/Kimi-K2.5-NVFP4", None),
+    ("moonshotai/Kimi-K2.5", "int4"): ("moonshotai/Kimi-K2.5", None),
+    ("Qwen/Qwen3.5-397B-A17B", "fp4"): ("nvidia/Qwen3.5-397B-A17B-NVFP4", None),
+    ("Qwen/Qwen3.5-397B-A17B", "fp8"): ("Qwen/Qwen3.5-397B-A17B", "fp8_block"),
+    ("Qwen/Qwen3.5-397B-A17B", "bf16"): ("Qwen/Qwen3.5-397B-A17B", None),
+    ("zhipuai/GLM-5", "fp4"): ("nvidia/GLM-5-NVFP4", None),
+    ("zhipuai/GLM-5", "fp8"): ("zai-org/GLM-5-FP8", None),
+    ("openai/gpt-oss-120b", "fp4"): ("openai/gpt-oss-120b", None),
+    ("openai/gpt-oss-120b", "fp8"): ("openai/gpt-oss-120b", None),
+    ("Qwen/Qwen3-235B-A22B-FP8", "fp8"): ("Qwen/Qwen3-235B-A22B-FP8", None),
+    ("meta-llama/Llama-3.1-70B", "fp8"): ("meta-llama/Llama-3.1-70B", "fp8"),
+    ("meta-llama/Llama-3.1-70B", "fp4"): ("meta-llama/Llama-3.1-70B", "nvfp4"),
+    ("Qwen/Qwen3-32B", ""): ("Qwen/Qwen3-32B", None),
+    ("Qwen/Qwen3-32B", "fp8"): ("Qwen/Qwen3-32B", "fp8"),
+    ("Qwen/Qwen3-32B", "fp4"): ("Qwen/Qwen3-32B", "nvfp4"),
+    ("nvidia/Qwen3-32B-NVFP4", "fp4"): ("Qwen/Qwen3-32B", "nvfp4"),
+    ("meta-llama/Llama-3.1-8B-Instruct", ""): ("meta-llama/Llama-3.1-8B-Instruct", None),
+    ("meta-llama/Llama-3.1-8B-Instruct", "fp8"): ("meta-llama/Llama-3.1-8B-Instruct", "fp8_block"),
+    ("nvidia/Llama-3.1-8B-Instruct-FP8", "fp8"): ("meta-llama/Llama-3.1-8B-Instruct", "fp8"),
+}
+"""Model and precision as the sample states them, to a bundled model and a scheme (None: the checkpoint's own formats)."""
+
+SAME_RUNS = {"deepseek-ai/DeepSeek-V3": "deepseek-ai/DeepSeek-R1"}
+"""InferenceX runs DeepSeek-R1 (keys dsr1-*); part of the sample calls the same measurements DeepSeek-V3."""
+
+
+def read_silicon_points(path: Path | None = None) -> Reading:
+    """Every aggregated point of the sample once, with what is known about it; disaggregated ones are counted only.
+
+    Raises SpecError where the package is not installed or the file lacks a column.
+    """
+    import pandas
+
+    from infersim.calibrate.silicon_more import data_folder
+
+    file = path or data_folder().parent / "silicon_sample.csv"
+    try:
+        frame = pandas.read_csv(file, dtype=str, keep_default_na=False)
+    except OSError as error:
+        raise SpecError(f"cannot be read: {error.strerror}", file=file) from error
+    missing = {"id", "silicon_data_source", "model_path", "silicon_ttft_ms", "silicon_tpot_ms"} - set(frame.columns)
+    if missing:
+        raise SpecError(f"has no column {', '.join(sorted(missing))}", file=file)
+    rules, left = read_yaml(measurement_file("inferencex.yaml")), Counter[str]()
+    rows = frame.to_dict("records")
+    plain = {_figures(row) for row in rows if row["silicon_data_source"].startswith("db-dump")}
+    best: dict[Any, dict[str, str]] = {}
+    for row in rows:
+        if row["mode"] != "agg":
+            left["disaggregated deployment"] += 1
+            continue
+        key = (_figures(row), row["isl"], row["osl"], _users(row))
+        if key in best:
+            left["the same measurement under another name"] += 1
+        if key not in best or (_asked(row) and not _asked(best[key])):
+            best[key] = row
+    points = []
+    for row in best.values():
+        point = _point(row, rules, _figures(row) in plain)
+        if isinstance(point, str):
+            left[point] += 1
+        else:
+            points.append(point)
+    return Reading(points=tuple(points), left_out=dict(left))
+
+
+def write_shipped_points(path: Path) -> Reading:
+    """Write every usable point of the installed package to ``path``, in the order of their names."""
+    from infersim.calibrate.serving_csv import write_serving_points
+
+    reading = read_silicon_points()
+    write_serving_points(path, sorted(reading.points, key=lambda point: point.name))
+    return reading
+
+
+def _point(row: Mapping[str, str], rules: Mapping[str, Any], recorded_plain: bool) -> ServingPoint | str:
+    """A row as a point, or the reason why it is none."""
+    source = row["silicon_data_source"]
+    public = source.startswith(("source_file=2026", "db-dump"))
+    model = SAME_RUNS.get(row["model_path"], row["model_path"])
+    known = MODELS.get((model, row["precision"]))
+    if known is None:
+        return f"no bundled checkpoint for {model} in {row['precision'] or 'its own precision'}"
+    if row["system"] not in DEVICES:
+        return f"unknown system {row['system']}"
+    if not (_number(row["silicon_ttft_ms"]) > 0 and _number(row["silicon_tpot_ms"]) > 0):
+        return "no TTFT or TPOT"
+    degrees = _degrees(row)
+    if isinstance(degrees, str):
+        return degrees
+    tensor, attention_data, expert = degrees
+    users = _users(row)
+    if not users:
+        return "states no concurrency"
+    image = re.search(r"(?:release:|openai:|sglang:|runtime:)([^;\s]+)", source)
+    date = re.search(r"measured=(\d{4}-\d\d-\d\d)", source)
+    facts: dict[str, Any] = {
+        "engine": row["backend"], "model": model.rpartition("/")[2], "device": DEVICES[row["system"]], "precision": row["precision"],
+        "image": image[1] if image else "", "date": date[1] if date else "", "input": int(row["isl"]), "output": int(row["osl"]),
+        "tensor": tensor * attention_data, "recorded_plain": recorded_plain,
+    }  # fmt: skip
+    knobs: dict[str, Any] = {}
+    extra: dict[str, Any] = {}
+    speculative: str | None = "none"
+    protocol = rules["protocol"] if public else {}
+    share = (1 + protocol["range_ratio"]) / 2 if public else 1.0
+    if public:
+        found = _first(rules["speculative"], facts)["value"]
+        speculative = None if found == "unknown" else found
+        knobs, extra = _settings(_first(rules["settings"], facts), facts, users)
+        wait = _first(rules["batch_wait"], facts).get("batch_wait_timeout_iters")
+        knobs |= {"batch_wait_timeout_iters": wait} if wait else {}
+    scheme = known[1]
+    return ServingPoint(
+        name=row["id"], source=f"aiconfigurator-core silicon_sample.csv; {source}", model=known[0], device=facts["device"],
+        engine=row["backend"], version=row["backend_version"] or None,
+        parallelism=Parallelism(tensor=tensor, attention_data=attention_data, expert=expert), precision=scheme,
+        kv_cache=extra.get("kv_cache"), input_tokens=share * facts["input"], output_tokens=share * facts["output"],
+        concurrency=users, request_rate=None, num_requests=round(protocol["requests_per_user"] * users) if public else None,
+        range_ratio=protocol.get("range_ratio"), prefix_hit=protocol.get("prefix_hit"), knobs=EngineKnobs(**knobs),
+        speculative=speculative, stream_interval=extra.get("stream_interval"),
+        metrics={"ttft": _number(row["silicon_ttft_ms"]) * 1e-3, "tpot": _number(row["silicon_tpot_ms"]) * 1e-3},
+        measured_on=facts["date"] or None,
+    )  # fmt: skip
+
+
+def _number(text: str) -> float:
+    return float(text) if text else 0.0
+
+
+def _figures(row: Mapping[str, str]) -> tuple[float, float]:
+    """What identifies a measurement: no two runs agree in every digit of both."""
+    return round(_number(row["silicon_ttft_ms"]), 3), round(_number(row["silicon_tpot_ms"]), 4)
+
+
+def _users(row: Mapping[str, str]) -> float:
+    """Concurrency of the whole deployment, 0 where it is not stated; ``batch_size`` is something else in many rows."""
+    found = re.search(r"silicon_concurrency=(\d+)", row["silicon_data_source"])
+    return float(found[1]) if found else 0.0
+
+
+def _asked(row: Mapping[str, str]) -> tuple[int, int] | None:
+    """Tensor and expert degree in the row's name, as asked of the engine."""
+    found = re.search(r"_tp(\d+)(?:_0)?_ep(\d+)", row["id"])
+    return (int(found[1]), int(found[2])) if found else None
+
+
+def _degrees(row: Mapping[str, str]) -> tuple[int, int, int] | str:
+    """Tensor, attention-data and expert degree, or why there is no fixed configuration.
+
+    Where the columns multiply what was asked for (tensor 64 for TP8 EP8), the square root is meant; with attention data
+    parallelism every rank is a data rank.
+    """
+    names = ("tp_size", "attention_dp_size", "moe_tp_size", "moe_ep_size")
+    tensor, data, expert_tensor, expert = (max(int(_number(row[name])), 1) for name in names)
+    asked = _asked(row)
+    if asked is not None:
+        tensor, expert = asked
+        data = tensor if data > 1 else 1
+    elif data == 1 and expert_tensor == expert and expert_tensor * expert == tensor:
+        tensor = expert
+    elif data > 1 and expert_tensor == expert and expert * expert == data * tensor:
+        tensor = data = expert
+    elif data > 1 and data == tensor:
+        expert = tensor
+    ranks = max(tensor, data)
+    if ranks not in NODE or ranks % expert:
+        return "states sums over a disaggregated deployment, not a configuration"
+    return (1, data, max(expert, data)) if data > 1 else (tensor, 1, expert)
+
+
+def _first(rules: list[dict[str, Any]], facts: Mapping[str, Any]) -> dict[str, Any]:
+    """The first rule whose conditions all hold."""
+    return next(rule for rule in rules if all(_holds(name, value, facts) for name, value in rule["match"].items()))
+
+
+def _holds(condition: str, value: Any, facts: Mapping[str, Any]) -> bool:
+    if condition == "tensor_below":
+        return bool(facts["tensor"] < value)
+    if condition == "date_from":
+        return bool(facts["date"] >= value)
+    return bool(facts[condition] == value)
+
+
+def _settings(rule: Mapping[str, Any], facts: Mapping[str, Any], users: float) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Engine knobs of a rule, with its token budget worked out, and what else it says about the run."""
+    knobs: dict[str, Any] = {}
+    budget = rule.get("max_num_batched_tokens")
+    if budget:
+        tokens = budget.get("fixed") or (
+            budget.get("tokens", 0) * (facts["input"] + facts["output"]) + budget.get("prompt", 0) * facts["input"]
+            + budget.get("users", 0) * users + budget.get("slack", 0)
+        )  # fmt: skip
+        knobs["max_num_batched_tokens"] = int(max(tokens, budget.get("least", 1)))
+    slots = rule.get("max_num_seqs")
+    if slots:
+        knobs["max_num_seqs"] = int(users) if slots == "users" else slots
+    return knobs, {name: rule[name] for name in ("kv_cache", "stream_interval") if name in rule}
