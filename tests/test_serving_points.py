@@ -17,7 +17,9 @@ from infersim.errors import SpecError
 from infersim.specs.deployment import EngineKnobs, Parallelism
 from infersim.specs.huggingface import load_model
 from infersim.specs.library import load_accelerator, load_engine
-from infersim.validate.serving import shipped_serving_points
+from infersim.validate.comparison import error_line
+from infersim.validate.overheads import fit_overheads
+from infersim.validate.serving import compare_serving, predict_point, shipped_serving_points
 
 POINT = ServingPoint(
     name="run 7", source="ours", model="meta-llama/Llama-3.1-8B", device="H100-SXM", engine="vllm", version="0.19.0",
@@ -44,7 +46,7 @@ def test_shipped_points_name_what_exists_and_split_in_halves() -> None:
 
 def test_protocol_of_public_runs_is_stated_and_theirs_alone() -> None:
     points = shipped_serving_points()
-    public = [point for point in points if point.num_requests is not None]
+    public = [point for point in points if point.prefix_hit is not None]
     assert len(public) > 1800
     for point in public:
         assert point.num_requests == 10 * (point.concurrency or 0)
@@ -131,3 +133,35 @@ def test_the_shipped_file_is_what_the_package_gives(tmp_path: Path) -> None:
         p.name for p in shipped_serving_points()
     ]
     assert sum(reading.left_out.values()) + len(reading.points) == 5221  # every row is a point or counted
+
+
+def test_intervals_hold_on_points_that_no_fit_saw() -> None:
+    """Shares of the judging points inside their intervals; kernels, overheads and intervals were fitted without them."""
+    points = [point for point in shipped_serving_points() if judges(point)]
+    found = [one for one in compare_serving(points, naive=False) if one.predicted is not None]
+    for metric in ("ttft", "tpot"):
+        line = error_line((metric,), [one for one in found if one.labels["metric"] == metric])
+        assert 0.87 < line.covered[90] < 0.93
+        assert 0.46 < line.covered[50] < 0.54
+        for engine in ("vllm", "sglang", "trtllm"):
+            own = [one for one in found if (one.labels["metric"], one.labels["engine"]) == (metric, engine)]
+            assert error_line((engine,), own).covered[90] > 0.85
+
+
+def test_overheads_fitted_to_known_ones_come_back() -> None:
+    engine = load_engine("vllm")
+    host = engine.host.model_copy(update={"sync": 1e-3, "sync_sequence": 4e-5, "request": 2e-2})
+    truth = engine.model_copy(update={"host": host})
+    made = []
+    for point in [
+        point for point in shipped_serving_points() if point.engine == "vllm" and "Llama-3.1-70B" in point.model
+    ][:60]:
+        answer = predict_point(point, engine=truth)
+        made.append(replace(point, metrics={"ttft": answer.ttft, "tpot": answer.tpot}))
+    found = fit_overheads(engine, made).parameters
+    gaps = 967 * (
+        found.launch_gap - engine.launch_gap
+    )  # kernels of a step: gaps and host time of a step cannot be told apart
+    assert found.sync + gaps == pytest.approx(1e-3, rel=0.2)
+    assert found.sync_sequence == pytest.approx(4e-5, rel=0.2)
+    assert found.request == pytest.approx(2e-2, rel=0.2)

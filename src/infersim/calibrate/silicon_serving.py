@@ -130,8 +130,8 @@ def _point(row: Mapping[str, str], rules: Mapping[str, Any], recorded_plain: boo
     date = re.search(r"measured=(\d{4}-\d\d-\d\d)", source)
     facts: dict[str, Any] = {
         "engine": row["backend"], "model": model.rpartition("/")[2], "device": DEVICES[row["system"]], "precision": row["precision"],
-        "image": image[1] if image else "", "date": date[1] if date else "", "input": int(row["isl"]), "output": int(row["osl"]),
-        "tensor": tensor * attention_data, "recorded_plain": recorded_plain,
+        "users": users, "image": image[1] if image else "", "date": date[1] if date else "",
+        "input": int(row["isl"]), "output": int(row["osl"]), "tensor": tensor * attention_data, "recorded_plain": recorded_plain,
     }  # fmt: skip
     knobs: dict[str, Any] = {}
     extra: dict[str, Any] = {}
@@ -142,16 +142,20 @@ def _point(row: Mapping[str, str], rules: Mapping[str, Any], recorded_plain: boo
         found = _first(rules["speculative"], facts)["value"]
         speculative = None if found == "unknown" else found
         knobs, extra = _settings(_first(rules["settings"], facts), facts, users)
-        wait = _first(rules["batch_wait"], facts).get("batch_wait_timeout_iters")
-        knobs |= {"batch_wait_timeout_iters": wait} if wait else {}
+        held = _first(rules["held"], facts)
+        knobs |= {name: held[name] for name in ("batch_wait_timeout_iters", "scheduler_recv_interval") if name in held}
+    else:
+        protocol = rules["inferred"][row["backend"]]
+        if protocol.get("slots_missing"):
+            knobs["max_num_seqs"] = max(int(users) - protocol["slots_missing"], 1)
     scheme = known[1]
     return ServingPoint(
         name=row["id"], source=f"aiconfigurator-core silicon_sample.csv; {source}", model=known[0], device=facts["device"],
         engine=row["backend"], version=row["backend_version"] or None,
         parallelism=Parallelism(tensor=tensor, attention_data=attention_data, expert=expert), precision=scheme,
         kv_cache=extra.get("kv_cache"), input_tokens=share * facts["input"], output_tokens=share * facts["output"],
-        concurrency=users, request_rate=None, num_requests=round(protocol["requests_per_user"] * users) if public else None,
-        range_ratio=protocol.get("range_ratio"), prefix_hit=protocol.get("prefix_hit"), knobs=EngineKnobs(**knobs),
+        concurrency=users, request_rate=None, num_requests=round(protocol.get("requests_per_user", 0) * users) or None,
+        range_ratio=protocol.get("range_ratio", 1.0), prefix_hit=protocol.get("prefix_hit"), knobs=EngineKnobs(**knobs),
         speculative=speculative, stream_interval=extra.get("stream_interval"),
         metrics={"ttft": _number(row["silicon_ttft_ms"]) * 1e-3, "tpot": _number(row["silicon_tpot_ms"]) * 1e-3},
         measured_on=facts["date"] or None,
@@ -209,8 +213,10 @@ def _first(rules: list[dict[str, Any]], facts: Mapping[str, Any]) -> dict[str, A
 
 
 def _holds(condition: str, value: Any, facts: Mapping[str, Any]) -> bool:
-    if condition == "tensor_below":
-        return bool(facts["tensor"] < value)
+    if condition.endswith("_below"):
+        return bool(facts[condition.removesuffix("_below")] < value)
+    if condition.endswith("_not"):
+        return bool(facts[condition.removesuffix("_not")] != value)
     if condition == "date_from":
         return bool(facts["date"] >= value)
     return bool(facts[condition] == value)

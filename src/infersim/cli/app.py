@@ -123,6 +123,9 @@ def estimate(
             rich_help_panel=WORKLOAD,
         ),
     ] = None,
+    fixed_lengths: Annotated[
+        bool, typer.Option("--fixed-lengths", help="All requests are alike.", rich_help_panel=WORKLOAD)
+    ] = False,
     sampler: Annotated[
         str, typer.Option(help="greedy, temperature, top_k_top_p ...", rich_help_panel=WORKLOAD)
     ] = "greedy",
@@ -166,7 +169,8 @@ def estimate(
             model, name, tensor_parallel=tp, pipeline_parallel=pp, attention_data_parallel=adp, expert_parallel=ep,
             context_parallel=cp, replicas=replicas, precision=precision, kv_cache=kv_cache, engine=engine, system=system,
             mode=mode.value, input_tokens=input_tokens, output_tokens=output_tokens, concurrency=concurrency,
-            prefix_hit=prefix_hit, num_requests=num_requests, price_per_hour=price, target=target, sampler=sampler, knobs=knobs,  # type: ignore[arg-type]
+            prefix_hit=prefix_hit, num_requests=num_requests, fixed_lengths=fixed_lengths,
+            price_per_hour=price, target=target, sampler=sampler, knobs=knobs,  # type: ignore[arg-type]
         )
         for name in gpus
     ]  # fmt: skip

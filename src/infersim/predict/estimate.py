@@ -14,28 +14,18 @@ from infersim.errors import DoesNotFitError, InferSimError, SpecError
 from infersim.machine.machine import Machine, Mode, build_machine
 from infersim.ops.sampling import SAMPLING_PASSES, Sampler
 from infersim.ops.transformer import Group
+from infersim.predict.interval import LEVELS, Interval, regime
 from infersim.predict.latency import SteadyState, steady_state
 from infersim.predict.memory import MemoryReport, memory_report
 from infersim.predict.step import StepTime, predict_step
 from infersim.specs.deployment import EngineKnobs, Parallelism, check_parallelism
+from infersim.specs.engine import EngineSpec
 from infersim.specs.hardware import Accelerator, System
 from infersim.specs.huggingface import load_model
 from infersim.specs.library import default_system, load_accelerator, load_engine, load_system, validate
 from infersim.specs.model import ModelSpec
 from infersim.specs.precision import FORMATS, Precision, matrix_unit, number_format, precision
 from infersim.specs.workload import Target, Workload
-
-NORMAL_QUANTILES = {50: 0.6745, 90: 1.6449}
-"""Half-width of a central interval in standard deviations, by percent."""
-
-
-@dataclass(frozen=True)
-class Interval:
-    """A central interval of a predicted figure, ``percent`` likely to hold the measured one."""
-
-    low: float
-    high: float
-    percent: int
 
 
 @dataclass(frozen=True)
@@ -168,19 +158,32 @@ class Estimate:
             return None
         return 1e6 * self.cost_per_second * (1 - float(self._steady().prefill_share)) / self.output_tokens_per_second
 
-    def interval(self, metric: str, percent: int = 90) -> Interval | None:
-        """The interval of ``ttft``, ``tpot`` or ``e2e``; None in bound mode, which predicts a limit and no measurement.
+    def log_spread(self, metric: str) -> float:
+        """Log spread of the kernel models in the step that ``ttft`` or ``tpot`` rests on."""
+        return float((self.prefill_step if metric == "ttft" else self.decode_step).log_spread)
 
-        Log-normal around the prediction, from the spread of the kernel models in the steps it is made of.
+    def interval(self, metric: str, percent: int = 90) -> Interval | None:
+        """The 50% or 90% interval of ``ttft``, ``tpot`` or ``e2e``; None in bound mode, which predicts a limit.
+
+        Kernel spreads, widened by how measured serving points of the engine scatter (``predict.interval``). Bounds of E2E are
+        the sums of the others', whose errors go together.
         """
         if metric not in ("ttft", "tpot", "e2e"):
             raise SpecError(f"no interval is kept for {metric!r}; ask for ttft, tpot or e2e")
+        if percent not in LEVELS:
+            raise SpecError(f"intervals are kept for {' and '.join(map(str, LEVELS))} percent, not {percent!r}")
         if self.machine.mode == "bound":
             return None
-        step = self.prefill_step if metric == "ttft" else self.decode_step
-        reach = math.exp(NORMAL_QUANTILES[percent] * float(step.log_spread))
-        value = float(getattr(self, metric))
-        return Interval(value / reach, value * reach, percent)
+        if metric == "e2e":
+            first, each = self.interval("ttft", percent), self.interval("tpot", percent)
+            assert first is not None
+            assert each is not None
+            steps = self.workload.output_tokens - 1 if self.tpot > 0 else 0.0
+            return Interval(first.low + steps * each.low, first.high + steps * each.high, percent)
+        if metric == "tpot" and self.tpot == 0:
+            return Interval(0.0, 0.0, percent)
+        scatter = regime(self.machine.engine.name, "MoE" if self.model.is_moe else "dense", metric)
+        return scatter.interval(float(getattr(self, metric)), self.log_spread(metric), percent)
 
     @property
     def missed_targets(self) -> list[str]:
@@ -203,7 +206,12 @@ class Estimate:
             found += [f"kernels: {source}" for source in dict.fromkeys(kernels)]
             engine = self.machine.engine
             found.append(
-                f"engine {engine.name} {engine.version}: host overheads and memory, assumed where not measured"
+                f"engine {engine.name} {engine.version}: "
+                + "; ".join(
+                    f"{', '.join(source.of)} {source.status} ({source.ref})"
+                    for source in engine.sources
+                    if source.status in ("fitted", "assumed")
+                )
             )
         if self.price_per_hour is not None:
             found.append(f"price: {self.price_source}")
@@ -262,7 +270,7 @@ class Estimate:
             "missed_targets": self.missed_targets,
         }  # fmt: skip
         for metric in ("ttft", "tpot", "e2e"):
-            for percent in (50, 90):
+            for percent in LEVELS:
                 interval = self.interval(metric, percent)
                 if interval:
                     result[f"{metric}_interval_{percent}_s"] = [interval.low, interval.high]
@@ -301,13 +309,16 @@ def step_dict(step: StepTime) -> dict[str, Any]:
 
 
 @functools.lru_cache(maxsize=1024)
-def _machine(gpu: str | Accelerator, system: str | System | None, engine: str, mode: Mode, devices: int) -> Machine:
+def _machine(
+    gpu: str | Accelerator, system: str | System | None, engine: str | EngineSpec, mode: Mode, devices: int
+) -> Machine:
     accelerator = load_accelerator(gpu) if isinstance(gpu, str) else gpu
     if system is None:
         placed = default_system(accelerator.name)
     else:
         placed = load_system(system) if isinstance(system, str) else system
-    return build_machine(accelerator, placed, load_engine(engine), mode, devices)
+    runs = load_engine(engine) if isinstance(engine, str) else engine
+    return build_machine(accelerator, placed, runs, mode, devices)
 
 
 @functools.lru_cache(maxsize=1024)
@@ -350,7 +361,7 @@ def estimate(
     replicas: int = 1,
     precision: str | Precision | None = None,
     kv_cache: str | None = None,
-    engine: str = "vllm",
+    engine: str | EngineSpec = "vllm",
     system: str | System | None = None,
     mode: Mode = "calibrated",
     input_tokens: float = 1024,
@@ -358,13 +369,15 @@ def estimate(
     concurrency: float = 1,
     prefix_hit: float = 0.0,
     num_requests: float | None = None,
+    fixed_lengths: bool = False,
     price_per_hour: float | None = None,
     target: str | Target | None = None,
     sampler: Sampler = "greedy",
     knobs: EngineKnobs | None = None,
 ) -> Estimate:
     """Predict one deployment under a closed loop of ``concurrency`` users: a steady one, or with ``num_requests`` the means of a
-    benchmark run of that many requests, which starts with a burst of one request of every user.
+    benchmark run of that many requests, which starts with a burst of one request of every user. ``fixed_lengths``: all requests
+    are alike.
 
     ``model`` is a bundled name, a Hugging Face id in the local cache, a folder or a ``config.json``; ``gpu`` a bundled name
     or a YAML file. ``precision`` defaults to the checkpoint's own formats; ``price_per_hour`` [USD per device] to the cheapest
@@ -382,7 +395,7 @@ def estimate(
     )
     workload = validate(Workload, {
         "input_tokens": input_tokens, "output_tokens": output_tokens, "concurrency": concurrency, "prefix_hit": prefix_hit,
-        "num_requests": num_requests,
+        "num_requests": num_requests, "fixed_lengths": fixed_lengths,
     })  # fmt: skip
     if mode not in ("bound", "calibrated"):
         raise SpecError(f"mode is 'bound' or 'calibrated', got {mode!r}", field="mode")
@@ -396,11 +409,12 @@ def estimate(
     _fits_model_length(spec, workload, knobs, longest)
     memory = memory_report(spec, parallelism, formats, machine, knobs, longest_wanted=longest)
     state = None
+    in_step = workload.fixed_lengths and not machine.engine.mixed_batches
     if memory.fits:
         state = steady_state(
             spec, parallelism, formats, machine, memory, knobs, input_tokens=workload.input_tokens,
             output_tokens=workload.output_tokens, users=workload.concurrency / replicas,
-            cached_tokens=workload.cached_tokens, burst_share=workload.burst_share, sampler=sampler,
+            cached_tokens=workload.cached_tokens, burst_share=1.0 if in_step else workload.burst_share, sampler=sampler,
         )  # fmt: skip
     price, price_source = _price(machine.accelerator, price_per_hour)
     goal = validate(Target, target) if isinstance(target, str) else target

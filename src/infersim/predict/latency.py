@@ -16,7 +16,7 @@ A benchmark run starts with all C users at once. That burst takes s = C n / q fu
 means of the run by its share w of the requests:
 
     TTFT = (1 - w) TTFT + w ((s + 1) / 2 F + host)
-    TPOT = D + (1 - w) (TPOT - D)       decodes of the first and the last C requests meet half as many prompts
+    TPOT = D + max(1 - w, 1/2) (TPOT - D)   decodes of the first and the last C requests meet half as many prompts
 """
 
 from __future__ import annotations
@@ -165,7 +165,7 @@ def steady_state(
         others, together = float(others), float(together)
         nodes, alone_at, mixed_at = nodes.tolist(), alone_at.tolist(), mixed_at.tolist()
     minimum, maximum = (np.minimum, np.maximum) if shape else (min, max)
-    running, held = limit, float(knobs.batch_wait_timeout_iters or 0)
+    running, held = limit, knobs.held_steps
     for _ in range(ROUNDS):
         alone, carried = _between(nodes, alone_at, running), _between(nodes, mixed_at, running)
         extra = maximum(carried - alone, 0.0)
@@ -192,7 +192,7 @@ def steady_state(
         passes = limit * chunks / full
         burst = seconds[-2] * (1.0 + 0.5 * maximum(passes - 1.0, 0.0) / stages) + per_request
         ttft = ttft + burst_share * (burst + 0.5 * waiting * waiting / users / rate - ttft)
-        tpot = tpot - burst_share * (tpot - alone) * (steps > 0)
+        tpot = tpot - min(burst_share, 0.5) * (tpot - alone) * (steps > 0)
     micro_batch = maximum(running / stages, minimum(running, 1.0))
     return SteadyState(
         ttft=ttft, tpot=tpot, e2e=ttft + steps * tpot, requests_per_second=rate, running=running, waiting=waiting,

@@ -321,5 +321,6 @@ def _overheads(
     captured = not eager and machine.accelerator.kind == "gpu"
     gaps = kernels * engine.launch_gap if captured else np.maximum(kernels * engine.eager_launch - device, 0.0)
     work = host.step + host.sequence * np.asarray(sequences, dtype=float)
-    shown = np.maximum(work - device - gaps, 0.0) + host.sync if host.overlap else work
+    shown = host.sync + host.sync_sequence * np.asarray(sequences, dtype=float)
+    shown = shown + (np.maximum(work - device - gaps, 0.0) if host.overlap else work)
     return np.broadcast_to(gaps, device.shape), np.broadcast_to(shown, device.shape)

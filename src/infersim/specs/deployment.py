@@ -86,6 +86,19 @@ class EngineKnobs(Spec):
     enforce_eager: bool = False
     batch_wait_timeout_iters: Annotated[int, Field(ge=0, le=10**6)] | None = None
     """TensorRT-LLM: decode steps for which prompts may be held back so that more of them are batched."""
+    scheduler_recv_interval: Annotated[int, Field(ge=1, le=10**6)] | None = None
+    """SGLang: steps between two looks for new requests."""
+
+    @property
+    def held_steps(self) -> float:
+        """Decode steps that a prompt waits on average before the scheduler takes it up.
+
+        >>> EngineKnobs(scheduler_recv_interval=30).held_steps
+        15.0
+        """
+        return float(self.batch_wait_timeout_iters or 0) + 0.5 * float((self.scheduler_recv_interval or 1) > 1) * (
+            self.scheduler_recv_interval or 1
+        )
 
 
 def check_parallelism(model: ModelSpec, parallelism: Parallelism) -> None:

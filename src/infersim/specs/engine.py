@@ -16,13 +16,15 @@ class HostOverhead(Spec):
     """Host work of one step and one request.
 
     A step costs ``step`` + ``sequence`` x running sequences on the host; with ``overlap`` the host prepares the next step while
-    the device runs this one, so only what is longer than the device's time shows, plus ``sync``. ``request`` is paid
-    once per request before its first token (HTTP, tokenising, scheduling), ``token`` per prompt token in it.
+    the device runs this one, so only what is longer than the device's time shows, plus ``sync`` + ``sync_sequence`` x running
+    sequences, which always show. ``request`` is paid once per request before its first token (HTTP, tokenising, scheduling),
+    ``token`` per prompt token in it.
     """
 
     step: Seconds
     sequence: Seconds
     sync: Seconds
+    sync_sequence: Seconds
     overlap: bool
     request: Seconds
     token: Seconds

@@ -2,7 +2,7 @@
 
 Looked through in this order: folders given to ``add_spec_folder``, those in the environment variable
 ``INFERSIM_SPECS`` (separated as PATH is), then the bundled ones. A folder holds ``accelerators/``, ``systems/``,
-``engines/``, ``models/`` and ``calibrations/``, each with one YAML file per thing, named after it.
+``engines/``, ``overheads/``, ``models/`` and ``calibrations/``, each with one YAML file per thing, named after it.
 """
 
 from __future__ import annotations
@@ -233,13 +233,23 @@ def load_bundled_model(name: str) -> ModelSpec:
 
 @functools.lru_cache(maxsize=64)
 def load_engine(name: str) -> EngineSpec:
-    """The engine called ``name``, or the one in a YAML file.
+    """The engine called ``name``, or the one in a YAML file; overheads fitted to measurements replace its assumed ones.
 
     >>> load_engine("vllm").block_size
     16
     """
     path = find("engines", name)
-    return validate(EngineSpec, read_yaml(path), file=path)
+    data = read_yaml(path)
+    fitted = files("overheads").get(str(data.get("name")))
+    if fitted is None:
+        return validate(EngineSpec, data, file=path)
+    measured = read_yaml(fitted)
+    merged = data | {
+        "host": data.get("host", {}) | measured.get("host", {}),
+        **{name: measured[name] for name in ("launch_gap",) if name in measured},
+        "sources": [*data.get("sources", []), *measured.get("sources", [])],
+    }
+    return validate(EngineSpec, merged, file=fitted)
 
 
 @functools.lru_cache(maxsize=256)

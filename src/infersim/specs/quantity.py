@@ -73,5 +73,5 @@ class Source(Spec):
 
     of: tuple[str, ...]
     ref: str
-    status: Literal["checked", "stated", "differs", "unverified", "assumed"] = "stated"
+    status: Literal["checked", "stated", "differs", "unverified", "fitted", "assumed"] = "stated"
     note: str = ""

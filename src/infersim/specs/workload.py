@@ -15,6 +15,8 @@ class Workload(Spec):
     Lengths are means in tokens. ``prefix_hit`` is the share of the prompt whose KV cache is already there. ``num_requests``
     makes it a benchmark run of that many requests, which starts with one of every user at once (``vllm bench serve
     --max-concurrency C --num-prompts N``): the burst weighs on the means of a short run. None is a load that never ends.
+    ``fixed_lengths`` says that all requests are alike: an engine that runs prompts before decodes then keeps all users in step,
+    and every wave of requests is a burst.
 
     >>> Workload(input_tokens=2000, prefix_hit=0.75).cached_tokens
     1500.0
@@ -25,6 +27,7 @@ class Workload(Spec):
     concurrency: Annotated[float, Field(ge=1, le=1e7)] = 1.0
     prefix_hit: Annotated[float, Field(ge=0, lt=1)] = 0.0
     num_requests: Annotated[float, Field(ge=1, le=1e12)] | None = None
+    fixed_lengths: bool = False
 
     @property
     def burst_share(self) -> float:

@@ -18,6 +18,7 @@ from infersim.validate.comparison import Comparison
 
 if TYPE_CHECKING:
     from infersim.machine.machine import Mode
+    from infersim.specs.engine import EngineSpec
 
 METRICS = ("tpot", "ttft")
 LOADS = ((8, "1-8"), (32, "9-32"), (128, "33-128"), (512, "129-512"))
@@ -28,8 +29,8 @@ def shipped_serving_points() -> list[ServingPoint]:
     return read_serving_points(measurement_file("serving_points.csv.gz"))
 
 
-def predict_point(point: ServingPoint, mode: Mode = "calibrated") -> Estimate:
-    """The closed form's answer for a measured point.
+def predict_point(point: ServingPoint, mode: Mode = "calibrated", engine: EngineSpec | None = None) -> Estimate:
+    """The closed form's answer for a measured point, under its engine or one given in its place.
 
     Raises InferSimError where it cannot be answered: speculative decoding, disaggregation, open arrivals, unknown names,
     what does not fit.
@@ -46,9 +47,10 @@ def predict_point(point: ServingPoint, mode: Mode = "calibrated") -> Estimate:
     answer = estimate(
         point.model, point.device, tensor_parallel=ways.tensor, pipeline_parallel=ways.pipeline,
         attention_data_parallel=ways.attention_data, expert_parallel=ways.expert, context_parallel=ways.context,
-        replicas=ways.replicas, precision=point.precision, kv_cache=point.kv_cache, engine=point.engine, mode=mode,
+        replicas=ways.replicas, precision=point.precision, kv_cache=point.kv_cache, engine=engine or point.engine, mode=mode,
         input_tokens=point.input_tokens, output_tokens=point.output_tokens, concurrency=point.concurrency,
-        prefix_hit=point.prefix_hit or 0.0, num_requests=point.num_requests, knobs=point.knobs,
+        prefix_hit=point.prefix_hit or 0.0, num_requests=point.num_requests,
+        fixed_lengths=point.range_ratio == 1, knobs=point.knobs,
     )  # fmt: skip
     if not answer.fits:
         raise UnsupportedError("does not fit by our account of memory")
@@ -62,7 +64,7 @@ def labels_of(point: ServingPoint, metric: str) -> dict[str, str]:
     return {
         "metric": metric, "model": point.model.rpartition("/")[2], "device": point.device, "engine": point.engine,
         "parallelism": str(point.parallelism), "load": load, "format": point.precision or "checkpoint",
-        "protocol": "stated" if point.num_requests else "not stated", "name": point.name,
+        "protocol": "stated" if point.prefix_hit is not None else "inferred", "name": point.name,
     }  # fmt: skip
 
 
