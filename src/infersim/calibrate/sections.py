@@ -320,6 +320,28 @@ def _collective(table: KernelTable, accelerator: Accelerator) -> Problem:
     )  # fmt: skip
 
 
+def collective_kind(kernel: str) -> str:
+    """The kind of collective that a measured kernel carries out.
+
+    >>> collective_kind("dispatch"), collective_kind("all_reduce")
+    ('all_to_all', 'all_reduce')
+    """
+    name = kernel.partition(".")[0]
+    return {"dispatch": "all_to_all", "combine": "all_to_all", "library_all_reduce": "all_reduce"}.get(name, name)
+
+
+def measured_path(table: KernelTable, accelerator: Accelerator) -> Iterator[tuple[npt.NDArray[np.bool_], LinkPath]]:
+    """The rows of each number of devices and nodes, and the links between them."""
+    link = accelerator.scale_up or accelerator.host_link
+    if link is None:
+        raise UnsupportedError(f"{accelerator.name} states no link between its devices")
+    devices = table.shape["devices"]
+    nodes = table.shape.get("nodes", np.ones(len(devices)))
+    for n, k in sorted(set(zip(devices.tolist(), nodes.tolist(), strict=True))):
+        path = LinkPath(int(n // k), int(k), link, _network_of(link) if k > 1 else None)
+        yield (devices == n) & (nodes == k), path
+
+
 def _network_of(link: Any) -> Any:
     """The network a measured node stands in: 400 Gb/s a device (HGX with ConnectX-7)."""
     return link.model_copy(update={"name": "InfiniBand NDR", "bandwidth": 50e9, "topology": "switch"})

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from infersim.calibrate.fit import Spread
-from infersim.calibrate.measurements import FIT_SHARE
+from infersim.calibrate.measurements import FIT_SHARE, KernelTable
 from infersim.calibrate.sections import Section, fit_tables
 from infersim.calibrate.silicon_dense import dense_tables
 from infersim.calibrate.silicon_more import FOLDERS, more_tables
@@ -20,10 +20,15 @@ from infersim.machine.calibration import ENGINES, SURFACE_UNIT
 KINDS = ("gemm", "attention", "mla", "moe", "scan", "collective")
 
 
+def device_tables(device: str, engine: str, folder: Path | None = None) -> tuple[list[KernelTable], Counter[str]]:
+    """Every measured table of a device under an engine, and the rows that were left out, by reason."""
+    tables, left = more_tables(device, engine, folder)
+    return [*tables, *dense_tables(device, engine, folder, left)], left
+
+
 def fit_device(device: str, engine: str, folder: Path | None = None) -> tuple[list[Section], Counter[str]]:
     """Every section of a device under an engine, and the rows that were left out, by reason."""
-    tables, left = more_tables(device, engine, folder)
-    tables += dense_tables(device, engine, folder, left)
+    tables, left = device_tables(device, engine, folder)
     return sorted(
         fit_tables(tables, left), key=lambda s: (KINDS.index(s.kind), s.key)
     ), +left  # reasons that met no row go

@@ -14,6 +14,7 @@ from typing import Annotated, Any
 import typer
 
 from infersim._version import __version__
+from infersim.cli.validate import validate
 from infersim.errors import DoesNotFitError, InferSimError, SpecError
 
 app = typer.Typer(
@@ -330,6 +331,9 @@ def calibrate(
     today = datetime.now(UTC).date().isoformat()
     sections = fit(out, devices, engine or ENGINES, date=today, progress=lambda line: typer.echo(line, err=True))
     typer.echo(f"{len(sections)} sections written to {out}")
+
+
+app.command(name="validate")(validate)
 
 
 def _print_json(value: Any) -> None:

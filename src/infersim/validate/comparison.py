@@ -30,8 +30,6 @@ class Comparison:
     intervals: Mapping[int, tuple[float, float]] = field(default_factory=dict)
     """Low and high by percent."""
     refusal: str = ""
-    weight: int = 1
-    """Rows that a sampled row stands for."""
 
     @property
     def error(self) -> float:

@@ -1,0 +1,196 @@
+"""``infersim validate``: how far predictions are off on measurements that no fit saw."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from infersim.errors import SpecError, did_you_mean
+
+if TYPE_CHECKING:
+    from infersim.validate.comparison import Comparison, ErrorLine
+
+
+class What(StrEnum):
+    """Which measurements are compared."""
+
+    all = "all"
+    kernels = "kernels"
+    serving = "serving"
+
+
+KERNEL_LABELS = ("kind", "device", "engine", "format", "regime")
+SERVING_LABELS = ("metric", "kind", "model", "device", "engine", "format", "parallelism", "load", "protocol")
+MEANING = {
+    "kernels": "Kernels on shapes that no fit saw, beside the naive roofline (larger of FLOP / peak and bytes / bandwidth)",
+    "serving": "Serving points on the judging side of the split: closed form against measured",
+}
+
+
+def validate(
+    what: Annotated[What, typer.Argument(help="kernels, serving or both.")] = What.all,
+    by: Annotated[
+        list[str] | None,
+        typer.Option(
+            help=f"Group by this; repeat for several: {', '.join(dict.fromkeys((*KERNEL_LABELS, *SERVING_LABELS)))}."
+        ),
+    ] = None,
+    worst: Annotated[int, typer.Option(help="Lines of each table, the worst first.", min=1)] = 20,
+    every_row: Annotated[
+        bool,
+        typer.Option("--all", help="Kernels: all rows of the installed package, not the sample (infersim[silicon])."),
+    ] = False,
+    measured: Annotated[
+        Path | None, typer.Option(help="Your own serving points (CSV) in place of those that ship; all of them count.")
+    ] = None,
+    device: Annotated[str | None, typer.Option(help="Only this accelerator.")] = None,
+    engine: Annotated[str | None, typer.Option(help="Only this engine.")] = None,
+    report: Annotated[Path | None, typer.Option(help="Write a report with plots: FILE.html or FILE.md.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="JSON instead of tables.")] = False,
+) -> None:
+    """Compare predictions with measurements: kernels by shape, and whole deployments.
+
+    Errors are |predicted / measured - 1| on measurements that no fit has seen.
+
+    Examples:
+
+        infersim validate
+
+        infersim validate serving --by model --by engine --report accuracy.html
+    """
+    from infersim.specs.library import load_accelerator, load_engine
+    from infersim.validate.comparison import error_table, refusals
+
+    if report is not None and report.suffix.lower() not in (".html", ".md"):
+        raise SpecError(f"a report is .html or .md, got {report.name!r}", field="--report")
+    wanted = {
+        "device": load_accelerator(device).name if device else None,
+        "engine": load_engine(engine).name if engine else None,
+    }
+    sections: dict[str, list[Comparison]] = {}
+    if what != What.serving and measured is None:
+        sections["kernels"] = _kernels(every_row)
+    if what != What.kernels:
+        sections["serving"] = _serving(measured)
+    for name, found in sections.items():
+        sections[name] = [
+            one for one in found if all(value in (None, one.labels[label]) for label, value in wanted.items())
+        ]
+    groups = {name: _groups(by, KERNEL_LABELS if name == "kernels" else SERVING_LABELS) for name in sections}
+    if as_json:
+        result = {
+            name: {"by": list(groups[name]), "lines": [line.to_dict() for line in error_table(found, groups[name])],
+                   "refused": dict(refusals(found))}
+            for name, found in sections.items()
+        }  # fmt: skip
+        typer.echo(json.dumps(result, indent=2))
+    else:
+        _print(sections, groups, worst)
+    if report is not None:
+        from infersim.validate.report import write_report
+
+        write_report(report, sections)
+        typer.echo(f"report written to {report}", err=True)
+
+
+def _groups(by: Sequence[str] | None, labels: tuple[str, ...]) -> tuple[str, ...]:
+    known = dict.fromkeys((*KERNEL_LABELS, *SERVING_LABELS))
+    for name in by or ():
+        if name not in known:
+            raise SpecError(f"nothing is grouped by {name!r}; {did_you_mean(name, known)}", field="--by")
+    default = ("kind",) if labels is KERNEL_LABELS else ("metric", "kind")
+    chosen = tuple(name for name in by or () if name in labels)
+    return (
+        (("metric", *(name for name in chosen if name != "metric")) if labels is SERVING_LABELS else chosen)
+        if chosen
+        else default
+    )
+
+
+def _kernels(every_row: bool) -> list[Comparison]:
+    from infersim.validate.kernels import compare_kernels, compare_table
+    from infersim.validate.sample import read_sample
+
+    if not every_row:
+        return [one for table in read_sample() for one in compare_table(table)]
+    from infersim.calibrate.silicon_more import FOLDERS
+    from infersim.calibrate.write import device_tables
+    from infersim.machine.calibration import ENGINES
+
+    found: list[Comparison] = []
+    with _progress("kernels", len(FOLDERS) * len(ENGINES)) as advance:
+        for name in FOLDERS:
+            for engine in ENGINES:
+                found += compare_kernels(device_tables(name, engine)[0])
+                advance()
+    return found
+
+
+def _serving(measured: Path | None) -> list[Comparison]:
+    from infersim.calibrate.measurements import judges
+    from infersim.calibrate.serving_csv import read_serving_points
+    from infersim.validate.serving import compare_serving, shipped_serving_points
+
+    points = (
+        read_serving_points(measured) if measured else [point for point in shipped_serving_points() if judges(point)]
+    )
+    with _progress("serving points", len(points)) as advance:
+        return compare_serving(points, progress=advance)
+
+
+@contextmanager
+def _progress(what: str, total: int) -> Iterator[Callable[[], None]]:
+    """A bar on standard error where a person watches; nothing where it is piped."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    screen = Console(stderr=True)
+    with Progress(console=screen, transient=True, disable=not screen.is_terminal) as bar:
+        task = bar.add_task(what, total=total)
+        yield lambda: bar.advance(task)
+
+
+def _print(sections: dict[str, list[Comparison]], groups: dict[str, tuple[str, ...]], worst: int) -> None:
+    from infersim.cli import render
+    from infersim.validate.comparison import error_line, error_table, refusals
+
+    screen = render.console()
+    for name, found in sections.items():
+        lines = error_table(found, groups[name])
+        screen.print(f"{MEANING[name]}", style="bold")
+        columns = (*groups[name], "rows", "answered", "median", "mean", "p90", "bias")
+        extra = ("form alone", "naive") if name == "kernels" else ("naive", "in 50%", "in 90%")
+        table = render.plain_table(*columns, *extra, right=range(len(groups[name]), len(columns) + len(extra)))
+        for line in lines[:worst]:
+            table.add_row(*line.group, *_cells(line, name))
+        if len(lines) > 1 and name == "kernels":
+            table.add_row(
+                *("all", *("",) * (len(groups[name]) - 1)), *_cells(error_line(("all",), found), name), style="bold"
+            )
+        screen.print(table)
+        if len(lines) > worst:
+            screen.print(f"{len(lines) - worst} more lines (--worst {len(lines)})", style="dim")
+        for reason, count in refusals(found).most_common(8):
+            screen.print(f"  not answered: {count:,} - {reason}", style="dim")
+        screen.print()
+
+
+def _cells(line: ErrorLine, name: str) -> Iterable[str]:
+    yield f"{line.rows:,}"
+    shares: tuple[Any, ...] = (line.answered, line.median, line.mean, line.p90)
+    for value in shares:
+        yield "-" if value != value else f"{value:.1%}" if value < 10 else f"{value:,.0%}"
+    yield "-" if line.bias != line.bias else f"{line.bias:+.1%}"
+    rest = (
+        (line.physical_mean, line.naive_mean)
+        if name == "kernels"
+        else (line.naive_mean, line.covered.get(50), line.covered.get(90))
+    )
+    for share in rest:
+        yield "-" if share is None or share != share else f"{share:.0%}"
