@@ -283,7 +283,7 @@ def _streams(which: SetName, large: bool) -> Iterator[Stream]:
     sizes = (14, 20, 26) if which == "tiny" else range(14, top + 1, 2 if which == "quick" else 1)
     for power in (*sizes, *(() if which == "tiny" else (top,))):
         for pattern in ("read", "copy"):
-            yield Stream(pattern, 2**power)  # type: ignore[arg-type]
+            yield Stream(pattern, 2**power)
 
 
 def _launches(graphs: bool) -> Iterator[Launch]:

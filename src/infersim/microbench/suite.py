@@ -10,11 +10,11 @@ from pathlib import Path
 
 from infersim.errors import SpecError, UnsupportedError
 from infersim.microbench import results as file
-from infersim.microbench.backends import Backend, NumpyBackend
+from infersim.microbench.backends import Backend, NumpyBackend, Prepared
 from infersim.microbench.cases import Case, SetName, cases, collective_cases
 from infersim.microbench.environment import conditions, environment, last_level_cache
 from infersim.microbench.results import Results, Row
-from infersim.microbench.timing import measure
+from infersim.microbench.timing import Timing, measure
 
 TARGET = {"tiny": 0.003, "quick": 0.06, "full": 0.25}
 """Seconds of samples of one case in one round, by set."""
@@ -146,8 +146,7 @@ def _timings(backend: Backend, todo: Sequence[tuple[int, Case]], failed: set[str
         if case.key in failed:
             continue
         try:
-            call = backend.prepare(case)
-            timing = measure(lambda calls, call=call: backend.time(call, calls), target=target)  # type: ignore[misc]
+            timing = _timed(backend, backend.prepare(case), target)
         except (UnsupportedError, MemoryError) as error:
             failed.add(case.key)
             yield Row(case, turn, None, str(error) or "not enough memory")
@@ -156,6 +155,12 @@ def _timings(backend: Backend, todo: Sequence[tuple[int, Case]], failed: set[str
         if time.perf_counter() - read > CONDITIONS_EVERY:
             told, read = conditions(backend.device), time.perf_counter()
         yield Row(case, turn, timing, conditions=told)
+
+
+def _timed(backend: Backend, prepared: Prepared, target: float) -> Timing:
+    return measure(
+        lambda calls: backend.time(prepared, calls), target=target, least_calls=backend.least_calls(prepared)
+    )
 
 
 def _collectives(backend: Backend, missing: Sequence[Case], ranks: int) -> Iterator[Row]:

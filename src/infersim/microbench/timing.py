@@ -43,12 +43,14 @@ def measure(
     *,
     target: float = 0.1,
     samples: tuple[int, int] = (5, 30),
+    least_calls: int = 1,
     least: float = LEAST_SAMPLE,
     clock: Callable[[], float] = time.perf_counter,
 ) -> Timing:
     """Time of one call of what ``sample(calls)`` runs that many times and returns the seconds of.
 
-    At least the first of ``samples`` are taken and at most the second, and none is begun after ``target`` seconds.
+    At least the first of ``samples`` are taken and at most the second, and none beyond the first is begun after ``target``
+    seconds. A sample holds ``least_calls`` at least.
     """
     begun = clock()
     before = sample(1)
@@ -58,10 +60,10 @@ def measure(
         before = min(now, before)
         if settled or clock() - begun > target:
             break
-    calls = max(1, min(10_000, round(least / max(before, 1e-9))))
+    calls = max(least_calls, min(10_000, round(least / max(before, 1e-9))))
     if calls > 1:
-        calls = max(1, min(10_000, round(least / max(sample(calls) / calls, 1e-9))))
-    found = []
+        calls = max(least_calls, min(10_000, round(least / max(sample(calls) / calls, 1e-9))))
+    found: list[float] = []
     begun = clock()
     while len(found) < samples[1] and (len(found) < samples[0] or clock() - begun < target):
         found.append(sample(calls) / calls)

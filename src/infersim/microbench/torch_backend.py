@@ -7,11 +7,11 @@ from typing import Any
 
 from infersim.errors import InferSimError, UnsupportedError
 from infersim.microbench import blocks
-from infersim.microbench.backends import COLD_FACTOR, Call
+from infersim.microbench.backends import COLD_FACTOR, Prepared
 from infersim.microbench.cases import Attention, Case, Gemm, HostCopy, Launch, Pass, Stream
 
-GRAPH_LAUNCHES = 200
-"""Tiny kernels in the graph whose launches are timed."""
+MOST_TURNS = 1000
+"""Calls that a graph holds at most for the sake of rotation: of weights that small, the cache holds few either way."""
 
 _GRAPHS_KEPT = 8
 
@@ -32,6 +32,7 @@ class TorchBackend:
         self._pool_bytes = int(COLD_FACTOR * cache_bytes)
         self._pools: dict[str, Any] = {}
         self._graphs: dict[tuple[int, int], Any] = {}
+        self._next = 0
 
     def _formats(self) -> tuple[str, ...]:
         if self.device == "cpu":
@@ -48,32 +49,37 @@ class TorchBackend:
         if self.device != "cpu":
             getattr(self.torch, self.device).synchronize()
 
-    def time(self, call: Call, calls: int) -> float:
+    def time(self, prepared: Prepared, calls: int) -> float:
         with self.torch.inference_mode():
-            if self.device == "cuda" and not getattr(call, "eager", False):
-                return self._graph_time(call, calls)
+            if self.device == "cuda" and not prepared.eager:
+                return self._graph_time(prepared, calls)
+            call, first = prepared.call, self._next
+            self._next += calls
             self.synchronise()
             begun = time.perf_counter()
-            for number in range(calls):
+            for number in range(first, first + calls):
                 call(number)
             self.synchronise()
             return time.perf_counter() - begun
 
-    def _graph_time(self, call: Call, calls: int) -> float:
-        cuda, key = self.torch.cuda, (id(call), calls)
+    def least_calls(self, prepared: Prepared) -> int:
+        return min(prepared.turns, MOST_TURNS) if self.device == "cuda" else 1
+
+    def _graph_time(self, prepared: Prepared, calls: int) -> float:
+        cuda, key = self.torch.cuda, (id(prepared), calls)
         if key not in self._graphs:
             while len(self._graphs) >= _GRAPHS_KEPT:
                 self._graphs.pop(next(iter(self._graphs)))
             side = cuda.Stream()
             side.wait_stream(cuda.current_stream())
             with cuda.stream(side):
-                call(0)
+                prepared.call(0)
             cuda.current_stream().wait_stream(side)
             graph = cuda.CUDAGraph()
             with cuda.graph(graph):
                 for number in range(calls):
-                    call(number)
-            self._graphs[key] = (graph, call)  # the call is kept, so that its id stays its own
+                    prepared.call(number)
+            self._graphs[key] = (graph, prepared)  # kept, so that its id stays its own
         graph = self._graphs[key][0]
         begin, end = cuda.Event(enable_timing=True), cuda.Event(enable_timing=True)
         begin.record()
@@ -93,9 +99,10 @@ class TorchBackend:
         if pool is None or pool.numel() < size:
             element = self.torch.empty((), dtype=self.dtypes[format]).element_size()
             pool = self._pools[format] = self._full(max(size, self._pool_bytes // element), format=format)
+            pool.uniform_(-0.05, 0.05)  # constants would draw less power than weights do
         return [pool[at : at + size].view(shape) for at in range(0, pool.numel() - size + 1, size)]
 
-    def prepare(self, case: Case) -> Call:
+    def prepare(self, case: Case) -> Prepared:
         try:
             with self.torch.inference_mode():
                 return self._prepare(case)
@@ -104,19 +111,19 @@ class TorchBackend:
         except RuntimeError as error:
             raise UnsupportedError(f"torch cannot run {case.key}: {str(error).splitlines()[0]}") from error
 
-    def _prepare(self, case: Case) -> Call:
+    def _prepare(self, case: Case) -> Prepared:
         if getattr(case, "format", "fp32") not in self.dtypes:
             raise UnsupportedError(f"torch does not run {case.key}")
         if isinstance(case, Gemm):
             linear = self.torch.nn.functional.linear
             x, weights = self._full(case.m, case.k, format=case.format), self._rotating(case.n, case.k, format=case.format)
             copies = len(weights) if case.cold else 1
-            return lambda number: linear(x, weights[number % copies])
+            return Prepared(lambda number: linear(x, weights[number % copies]), copies)
         if isinstance(case, Stream):
             array = self._full(case.bytes // 4, format="fp32")
             half = array.numel() // 2
             low, high = array[:half], array[half : 2 * half]
-            return (lambda number: array.sum()) if case.pattern == "read" else (lambda number: low.copy_(high))
+            return Prepared((lambda number: array.sum()) if case.pattern == "read" else (lambda number: low.copy_(high)))
         if isinstance(case, Attention):
             return self._attention(case)
         if isinstance(case, Pass):
@@ -127,10 +134,10 @@ class TorchBackend:
             there = self.torch.empty(case.bytes, dtype=self.torch.uint8, device=self.device)
             here = self.torch.empty(case.bytes, dtype=self.torch.uint8, pin_memory=True)
             source, target = (here, there) if case.direction == "to_device" else (there, here)
-            return lambda number: target.copy_(source, non_blocking=True)
+            return Prepared(lambda number: target.copy_(source, non_blocking=True))
         raise UnsupportedError(f"torch on {self.device} does not run {case.key}")
 
-    def _attention(self, case: Attention) -> Call:
+    def _attention(self, case: Attention) -> Prepared:
         length = case.cached + case.new
         q = self._full(case.count, case.new, case.heads, case.head_dim, format=case.format).transpose(1, 2)
         caches = self._rotating(case.count, case.kv_heads, length, case.head_dim, format=case.format)
@@ -139,51 +146,41 @@ class TorchBackend:
         if case.phase == "prefill":
             caches = caches[:2]  # a prompt's keys were written just before
         pairs = len(caches) // 2
-        return lambda number: blocks.attend(q, caches[2 * (number % pairs)], caches[2 * (number % pairs) + 1], length)
 
-    def _pass(self, case: Pass) -> Call:
+        def run(number: int) -> Any:
+            turn = 2 * (number % pairs)
+            return blocks.attend(q, caches[turn], caches[turn + 1], length)
+
+        return Prepared(run, pairs)
+
+    def _pass(self, case: Pass) -> Prepared:
         B, T, width, name = case.sequences, case.new, case.width, case.format
         if case.name == "norm":
             x, update, weight = self._full(B, T, width, format=name), self._full(B, T, width, format=name), self._full(width, format=name)
             bias = weight if case.variant == "layer" else None
-            return lambda number: blocks.norm(x, update, weight, bias)
+            return Prepared(lambda number: blocks.norm(x, update, weight, bias))
         if case.name == "activation":
             gated = case.variant == "gated"
             up = self._full(B, T, width * (2 if gated else 1), format=name)
-            return lambda number: blocks.activation(up, gated)
+            return Prepared(lambda number: blocks.activation(up, gated))
         if case.name == "rotary and cache write":
             keys, values = (self._full(B, case.kv_heads, T, width, format=name) for _ in range(2))
             qkv = self._full(B, T, (case.heads + 2 * case.kv_heads) * width, format=name)
             kind = {"dtype": self.dtypes[name], "device": self.device}
             turned = blocks.angles(T, width, **kind) if case.variant == "rotary" else None
-            return lambda number: blocks.position_and_append(qkv, keys, values, 0, heads=case.heads, angles=turned)
+            return Prepared(lambda number: blocks.position_and_append(qkv, keys, values, 0, heads=case.heads, angles=turned))
         if case.name == "embedding":
             table = self._full(32768, width, format=name)
             tokens = (self.torch.arange(B * T, device=self.device) * 31 % 32768).view(B, T)
-            return lambda number: blocks.embed(table, None, tokens, 0)
+            return Prepared(lambda number: blocks.embed(table, None, tokens, 0))
         logits = self._full(B, width, format=name)
-        return lambda number: logits.argmax(dim=-1)
+        return Prepared(lambda number: logits.argmax(dim=-1))
 
-    def _launch(self, case: Launch) -> Call:
+    def _launch(self, case: Launch) -> Prepared:
         one = self.torch.zeros(1, device=self.device)
-        if case.way == "eager":
-            call = _Eager(lambda number: one.add_(1.0))
-            return call
-        if self.device != "cuda":
+        if case.way == "graph" and self.device != "cuda":
             raise UnsupportedError(f"torch on {self.device} captures no graphs")
-        return lambda number: one.add_(1.0)
-
-
-class _Eager:
-    """A call that is timed as it is submitted, never in a graph."""
-
-    eager = True
-
-    def __init__(self, call: Call) -> None:
-        self._call = call
-
-    def __call__(self, number: int) -> Any:
-        return self._call(number)
+        return Prepared(lambda number: one.add_(1.0), eager=case.way == "eager")
 
 
 def _cpu_flag(flag: str) -> bool:
