@@ -59,7 +59,7 @@ class NumpyBackend:
 
     name = "numpy"
     device = "cpu"
-    formats = ("fp32",)
+    formats: tuple[str, ...] = ("fp32",)
 
     def __init__(self, cache_bytes: float) -> None:
         self.version = np.__version__
@@ -128,7 +128,7 @@ class NumpyBackend:
         if case.name == "norm":
             if case.variant == "rms":
                 return Prepared(lambda number: (s := x + y) / np.sqrt((s * s).mean(axis=-1, keepdims=True) + 1e-6))
-            return lambda number: ((s := x + y) - s.mean(axis=-1, keepdims=True)) / s.std(axis=-1, keepdims=True)
+            return Prepared(lambda number: ((s := x + y) - s.mean(axis=-1, keepdims=True)) / s.std(axis=-1, keepdims=True))
         if case.name == "activation":
             if case.variant == "gated":
                 return Prepared(lambda number: x / (1 + np.exp(-x)) * y)

@@ -155,8 +155,8 @@ def _row(record: Mapping[str, Any], number: int, path: Path) -> Row:
         case, turn = read_case(record["case"]), int(record["round"])
         if "error" in record:
             return Row(case, turn, None, str(record["error"]))
-        figures = [float(record[name]) for name in ("seconds_s", "least_s", "spread")]
-        timing = Timing(*figures, int(record["samples"]), int(record["calls"]))
+        seconds, least, spread = (float(record[name]) for name in ("seconds_s", "least_s", "spread"))
+        timing = Timing(seconds, least, spread, int(record["samples"]), int(record["calls"]))
     except SpecError as error:
         raise SpecError(f"line {number}: {error}", file=path) from error
     except (KeyError, TypeError, ValueError, AttributeError) as error:
