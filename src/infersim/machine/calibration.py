@@ -212,14 +212,22 @@ def _lookup(calibration: Calibration, kind: str, key: str) -> Fitted:
 
 
 SIMILAR = {
-    "bf16": ("fp16", "fp32"), "fp16": ("bf16", "fp32"), "fp8": ("fp8_block",), "fp8_block": ("fp8",), "mxfp8": ("fp8_block", "fp8"), "int8": ("fp8", "bf16"),
+    "bf16": ("fp16", "fp32"), "fp16": ("bf16", "fp32"),
+    "fp8": ("fp8_block",), "fp8_block": ("fp8",), "mxfp8": ("fp8_block", "fp8"), "int8": ("fp8", "bf16"),
     "mxfp4": ("nvfp4",), "nvfp4": ("mxfp4",), "mamba1": ("mamba2",), "kda": ("gated_delta_net",), "gated_delta_net": ("kda",),
     "lightning": ("mamba2",), "send_recv": ("all_gather",), "reduce_scatter": ("all_gather",), "all_to_all": ("combine", "dispatch"),
 }  # fmt: skip
 """Keys whose parameters stand in for a key that was not measured, nearest first."""
 
 
-OTHER_VARIANT = {"none": "layer", "rms": "layer", "layer": "rms", "gated": "plain", "plain": "gated", "learned": "rotary"}
+OTHER_VARIANT = {
+    "none": "layer",
+    "rms": "layer",
+    "layer": "rms",
+    "gated": "plain",
+    "plain": "gated",
+    "learned": "rotary",
+}
 """The variant of an elementwise pass that stands in for one that was not measured."""
 
 

@@ -13,7 +13,6 @@ from infersim.errors import UnsupportedError
 from infersim.microbench.cases import Attention, Case, Gemm, Launch, Pass, Stream
 
 
-
 @dataclass(frozen=True, eq=False)
 class Prepared:
     """A case ready to run. ``call(i)`` runs it on the operands whose turn it is in call ``i``."""
@@ -128,7 +127,9 @@ class NumpyBackend:
         if case.name == "norm":
             if case.variant == "rms":
                 return Prepared(lambda number: (s := x + y) / np.sqrt((s * s).mean(axis=-1, keepdims=True) + 1e-6))
-            return Prepared(lambda number: ((s := x + y) - s.mean(axis=-1, keepdims=True)) / s.std(axis=-1, keepdims=True))
+            return Prepared(
+                lambda number: ((s := x + y) - s.mean(axis=-1, keepdims=True)) / s.std(axis=-1, keepdims=True)
+            )
         if case.name == "activation":
             if case.variant == "gated":
                 return Prepared(lambda number: x / (1 + np.exp(-x)) * y)

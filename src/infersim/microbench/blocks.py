@@ -12,23 +12,23 @@ Tensor = Any
 
 def norm(residual: Tensor, update: Tensor | None, weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor]:
     """Add ``update`` to the residual stream, then its norm: RMS where there is no ``bias``, else LayerNorm."""
-    from torch.nn import functional as F
+    from torch.nn import functional
 
     if update is not None:
         residual = residual + update
     if bias is None:
-        return residual, F.rms_norm(residual, weight.shape, weight, 1e-6)
-    return residual, F.layer_norm(residual, weight.shape, weight, bias, 1e-5)
+        return residual, functional.rms_norm(residual, weight.shape, weight, 1e-6)
+    return residual, functional.layer_norm(residual, weight.shape, weight, bias, 1e-5)
 
 
 def activation(up: Tensor, gated: bool) -> Tensor:
     """silu(gate) x up of a fused product, or GELU (tanh) of a plain one."""
-    from torch.nn import functional as F
+    from torch.nn import functional
 
     if not gated:
-        return F.gelu(up, approximate="tanh")
+        return functional.gelu(up, approximate="tanh")
     gate, value = up.chunk(2, dim=-1)
-    return F.silu(gate) * value
+    return functional.silu(gate) * value
 
 
 def rotate(x: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
@@ -71,20 +71,20 @@ def attend(q: Tensor, keys: Tensor, values: Tensor, length: int) -> Tensor:
 
     Prompts start from nothing, so that the causal mask is the kernel's own; a single token sees everything.
     """
-    from torch.nn import functional as F
+    from torch.nn import functional
 
     batch, heads, tokens, head_dim = q.shape
     k, v = keys[:, :, :length], values[:, :, :length]
     grouped = heads != k.shape[1]
-    out = F.scaled_dot_product_attention(q, k, v, is_causal=tokens > 1, enable_gqa=grouped)
+    out = functional.scaled_dot_product_attention(q, k, v, is_causal=tokens > 1, enable_gqa=grouped)
     return out.transpose(1, 2).reshape(batch, tokens, heads * head_dim)
 
 
 def embed(table: Tensor, positions: Tensor | None, tokens: Tensor, start: int) -> Tensor:
     """Rows of the token table, plus those of the learned positions where there are some."""
-    from torch.nn import functional as F
+    from torch.nn import functional
 
-    x = F.embedding(tokens, table)
+    x = functional.embedding(tokens, table)
     return x if positions is None else x + positions[start : start + tokens.shape[-1]]
 
 

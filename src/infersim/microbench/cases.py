@@ -186,7 +186,9 @@ def read_case(record: dict[str, Any]) -> Case:
     given = {name: value for name, value in record.items() if name != "kind"}
     if set(given) != wanted:
         wrong = sorted(set(given) ^ wanted)
-        raise SpecError(f"a {kind} case has the fields {', '.join(sorted(wanted))}; check {', '.join(wrong)}", field="case")
+        raise SpecError(
+            f"a {kind} case has the fields {', '.join(sorted(wanted))}; check {', '.join(wrong)}", field="case"
+        )
     return KINDS[kind](**given)
 
 
@@ -213,18 +215,18 @@ def cases(which: SetName, formats: tuple[str, ...], *, large: bool = False, copi
     >>> len(cases("tiny", ("fp32",))) < 30 < len(cases("quick", ("fp32",)))
     True
     """
-    return tuple(
-        case
-        for format_index, name in enumerate(formats)
-        for case in (*_gemms(which, name, format_index, large), *_attentions(which, name, format_index, large))
-    ) + (*_passes(which, formats[0], large), *_streams(which, large), *_launches(copies), *_copies(which, copies))
+    found: list[Case] = []
+    for index, name in enumerate(formats):
+        found += [*_gemms(which, name, index, large), *_attentions(which, name, index, large)]
+    found += [*_passes(which, formats[0], large), *_streams(which, large), *_launches(copies), *_copies(which, copies)]
+    return tuple(found)
 
 
 def _gemms(which: SetName, name: str, index: int, large: bool) -> Iterator[Gemm]:
     shapes = WEIGHTS["tiny" if which == "tiny" else "quick"]
     if large:
         shapes = (*shapes[:: 2 if which == "quick" else 1], *LARGE_WEIGHTS)
-    rows = {"tiny": (1, 8, 64), "quick": (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)}.get(
+    rows = {"tiny": (1, 8, 64), "quick": (1, 2, 4, 8, 16, 32, 48, 64, 96, 128, 192, 256, 512)}.get(
         which, (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024)
     )
     if large:
@@ -232,7 +234,7 @@ def _gemms(which: SetName, name: str, index: int, large: bool) -> Iterator[Gemm]
     budget = 1e14 if large else 5e9 if which == "quick" else 5e10
     for place, (n, k) in enumerate(shapes):
         for step, m in enumerate(rows):
-            thin = which == "quick" and (index or n > 8 * k or n * k > 4e6) and (step + place) % 2
+            thin = which == "quick" and m > 1 and (index or (n * k > 4e6 and n <= 8 * k)) and (step + place) % 2
             if 2.0 * m * n * k > budget or thin or (n > 16 * k and m > 16):
                 continue
             yield Gemm(name, m, n, k)
@@ -252,8 +254,16 @@ def _attentions(which: SetName, name: str, index: int, large: bool) -> Iterator[
     lengths = (127, 511, 1023, 2047, 4095, 8191, 16383) if large else (63, 127, 255, 511, 1023, 2047)
     prompts = (128, 512, 1024, 2048, 4096, 8192) if large else (16, 32, 64, 128, 256, 512, 1024)
     every = 1 if which == "full" else 3 if index == 0 else 6
-    grid = [(c, 1, cached, h) for h in heads for c in counts for cached in lengths if c * cached <= (4e5 if large else 1.7e4)]
-    grid += [(c, new, 0, h) for h in heads for c in (1, 2, 4, 8) for new in prompts if c * new <= (2e4 if large else 1100)]
+    grid = [
+        (c, 1, cached, h)
+        for h in heads
+        for c in counts
+        for cached in lengths
+        if c * cached <= (4e5 if large else 1.7e4)
+    ]
+    grid += [
+        (c, new, 0, h) for h in heads for c in (1, 2, 4, 8) for new in prompts if c * new <= (2e4 if large else 1100)
+    ]
     for place, (count, new, cached, (H, K, d)) in enumerate(grid):
         if place % every == 0:
             yield Attention(name, count, new, cached, H, K, d)
@@ -305,5 +315,9 @@ def collective_cases(which: SetName, devices: int) -> tuple[Collective, ...]:
     4
     """
     powers = (10, 20) if which == "tiny" else range(10, 29, 3) if which == "quick" else range(10, 31)
-    kinds = ("all_reduce", "all_gather") if which == "tiny" else ("all_reduce", "all_gather", "reduce_scatter", "all_to_all")
+    kinds = (
+        ("all_reduce", "all_gather")
+        if which == "tiny"
+        else ("all_reduce", "all_gather", "reduce_scatter", "all_to_all")
+    )
     return tuple(Collective(kind, 2**power, devices) for kind in kinds for power in powers)

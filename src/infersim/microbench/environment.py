@@ -55,7 +55,11 @@ def conditions(device: str) -> dict[str, float]:
     clock = cpu_clock()
     if clock:
         found["clock_hz"] = clock
-    heat = [int(text) / 1000 for path in Path("/sys/class/thermal").glob("thermal_zone*/temp") if (text := _text(path)).isdigit()]
+    heat = [
+        int(text) / 1000
+        for path in Path("/sys/class/thermal").glob("thermal_zone*/temp")
+        if (text := _text(path)).isdigit()
+    ]
     if heat:
         found["temperature_c"] = max(heat)
     if hasattr(os, "getloadavg"):
@@ -144,7 +148,9 @@ def _libraries() -> dict[str, Any]:
 
         found["torch"] = str(torch.__version__)
         found["torch_threads"] = torch.get_num_threads()
-        found["torch_blas"] = next((line.strip(" -") for line in torch.__config__.show().splitlines() if "Math Kernel" in line), "")
+        found["torch_blas"] = next(
+            (line.strip(" -") for line in torch.__config__.show().splitlines() if "Math Kernel" in line), ""
+        )
     return found
 
 

@@ -128,11 +128,17 @@ def read_results(path: str | Path) -> Results:
     records = [_record(text, number, path) for number, text in enumerate(whole, 1) if text.strip()]
     if not records or records[0].get("schema") != SCHEMA:
         given = records[0].get("schema") if records else None
-        raise SpecError(f"must be {SCHEMA!r}, got {given!r}; `infersim bench` makes such files", field="schema", file=path)
+        raise SpecError(
+            f"must be {SCHEMA!r}, got {given!r}; `infersim bench` makes such files", field="schema", file=path
+        )
     head = records[0]
     try:
         results = Results(
-            str(head["backend"]), str(head["device"]), str(head["version"]), dict(head["environment"]), dict(head["settings"])
+            str(head["backend"]),
+            str(head["device"]),
+            str(head["version"]),
+            dict(head["environment"]),
+            dict(head["settings"]),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise SpecError(f"the first line lacks {error}", file=path) from error
@@ -160,7 +166,9 @@ def _row(record: Mapping[str, Any], number: int, path: Path) -> Row:
     except SpecError as error:
         raise SpecError(f"line {number}: {error}", file=path) from error
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise SpecError(f"line {number}: a timing needs case, round and seconds_s; trouble with {error}", file=path) from error
+        raise SpecError(
+            f"line {number}: a timing needs case, round and seconds_s; trouble with {error}", file=path
+        ) from error
     if not 0 < timing.seconds < 1e6:
         raise SpecError(f"line {number}: must be a positive time, got {timing.seconds}", field="seconds_s", file=path)
     return Row(case, turn, timing, conditions=record.get("conditions"))

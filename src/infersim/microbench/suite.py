@@ -51,7 +51,9 @@ def open_backend(name: str = "auto", device: str = "auto", threads: int | None =
         import torch
     except ImportError as error:
         if name == "torch" or device not in ("auto", "cpu"):
-            raise UnsupportedError("PyTorch is not installed; pip install 'infersim[bench]', or --backend numpy") from error
+            raise UnsupportedError(
+                "PyTorch is not installed; pip install 'infersim[bench]', or --backend numpy"
+            ) from error
         return NumpyBackend(last_level_cache("cpu"))
     from infersim.microbench.torch_backend import TorchBackend
 

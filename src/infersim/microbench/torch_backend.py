@@ -37,7 +37,7 @@ class TorchBackend:
     def _formats(self) -> tuple[str, ...]:
         if self.device == "cpu":
             native = getattr(self.torch.backends.cpu, "get_cpu_capability", str)()
-            fast = "AVX512" in str(native) and _cpu_flag("avx512_bf16") or _cpu_flag("amx_bf16")
+            fast = ("AVX512" in str(native) and _cpu_flag("avx512_bf16")) or _cpu_flag("amx_bf16")
             return ("fp32", "bf16") if fast else ("fp32",)
         if self.device == "cuda":
             wide = self.torch.cuda.is_bf16_supported()
@@ -88,17 +88,17 @@ class TorchBackend:
         end.synchronize()
         return float(begin.elapsed_time(end)) / 1e3
 
-    def _full(self, *shape: int, format: str) -> Any:
-        return self.torch.full(shape, 0.01, dtype=self.dtypes[format], device=self.device)
+    def _full(self, *shape: int, kind: str) -> Any:
+        return self.torch.full(shape, 0.01, dtype=self.dtypes[kind], device=self.device)
 
-    def _rotating(self, *shape: int, format: str) -> list[Any]:
+    def _rotating(self, *shape: int, kind: str) -> list[Any]:
         size = 1
         for length in shape:
             size *= length
-        pool = self._pools.get(format)
+        pool = self._pools.get(kind)
         if pool is None or pool.numel() < size:
-            element = self.torch.empty((), dtype=self.dtypes[format]).element_size()
-            pool = self._pools[format] = self._full(max(size, self._pool_bytes // element), format=format)
+            element = self.torch.empty((), dtype=self.dtypes[kind]).element_size()
+            pool = self._pools[kind] = self._full(max(size, self._pool_bytes // element), kind=kind)
             pool.uniform_(-0.05, 0.05)  # constants would draw less power than weights do
         return [pool[at : at + size].view(shape) for at in range(0, pool.numel() - size + 1, size)]
 
@@ -116,14 +116,19 @@ class TorchBackend:
             raise UnsupportedError(f"torch does not run {case.key}")
         if isinstance(case, Gemm):
             linear = self.torch.nn.functional.linear
-            x, weights = self._full(case.m, case.k, format=case.format), self._rotating(case.n, case.k, format=case.format)
+            x, weights = (
+                self._full(case.m, case.k, kind=case.format),
+                self._rotating(case.n, case.k, kind=case.format),
+            )
             copies = len(weights) if case.cold else 1
             return Prepared(lambda number: linear(x, weights[number % copies]), copies)
         if isinstance(case, Stream):
-            array = self._full(case.bytes // 4, format="fp32")
+            array = self._full(case.bytes // 4, kind="fp32")
             half = array.numel() // 2
             low, high = array[:half], array[half : 2 * half]
-            return Prepared((lambda number: array.sum()) if case.pattern == "read" else (lambda number: low.copy_(high)))
+            return Prepared(
+                (lambda number: array.sum()) if case.pattern == "read" else (lambda number: low.copy_(high))
+            )
         if isinstance(case, Attention):
             return self._attention(case)
         if isinstance(case, Pass):
@@ -139,10 +144,10 @@ class TorchBackend:
 
     def _attention(self, case: Attention) -> Prepared:
         length = case.cached + case.new
-        q = self._full(case.count, case.new, case.heads, case.head_dim, format=case.format).transpose(1, 2)
-        caches = self._rotating(case.count, case.kv_heads, length, case.head_dim, format=case.format)
+        q = self._full(case.count, case.new, case.heads, case.head_dim, kind=case.format).transpose(1, 2)
+        caches = self._rotating(case.count, case.kv_heads, length, case.head_dim, kind=case.format)
         if len(caches) < 2:
-            caches = [*caches, self._full(case.count, case.kv_heads, length, case.head_dim, format=case.format)]
+            caches = [*caches, self._full(case.count, case.kv_heads, length, case.head_dim, kind=case.format)]
         if case.phase == "prefill":
             caches = caches[:2]  # a prompt's keys were written just before
         pairs = len(caches) // 2
@@ -156,24 +161,30 @@ class TorchBackend:
     def _pass(self, case: Pass) -> Prepared:
         B, T, width, name = case.sequences, case.new, case.width, case.format
         if case.name == "norm":
-            x, update, weight = self._full(B, T, width, format=name), self._full(B, T, width, format=name), self._full(width, format=name)
+            x, update, weight = (
+                self._full(B, T, width, kind=name),
+                self._full(B, T, width, kind=name),
+                self._full(width, kind=name),
+            )
             bias = weight if case.variant == "layer" else None
             return Prepared(lambda number: blocks.norm(x, update, weight, bias))
         if case.name == "activation":
             gated = case.variant == "gated"
-            up = self._full(B, T, width * (2 if gated else 1), format=name)
+            up = self._full(B, T, width * (2 if gated else 1), kind=name)
             return Prepared(lambda number: blocks.activation(up, gated))
         if case.name == "rotary and cache write":
-            keys, values = (self._full(B, case.kv_heads, T, width, format=name) for _ in range(2))
-            qkv = self._full(B, T, (case.heads + 2 * case.kv_heads) * width, format=name)
-            kind = {"dtype": self.dtypes[name], "device": self.device}
-            turned = blocks.angles(T, width, **kind) if case.variant == "rotary" else None
-            return Prepared(lambda number: blocks.position_and_append(qkv, keys, values, 0, heads=case.heads, angles=turned))
+            keys, values = (self._full(B, case.kv_heads, T, width, kind=name) for _ in range(2))
+            qkv = self._full(B, T, (case.heads + 2 * case.kv_heads) * width, kind=name)
+            where = {"dtype": self.dtypes[name], "device": self.device}
+            turned = blocks.angles(T, width, **where) if case.variant == "rotary" else None
+            return Prepared(
+                lambda number: blocks.position_and_append(qkv, keys, values, 0, heads=case.heads, angles=turned)
+            )
         if case.name == "embedding":
-            table = self._full(32768, width, format=name)
+            table = self._full(32768, width, kind=name)
             tokens = (self.torch.arange(B * T, device=self.device) * 31 % 32768).view(B, T)
             return Prepared(lambda number: blocks.embed(table, None, tokens, 0))
-        logits = self._full(B, width, format=name)
+        logits = self._full(B, width, kind=name)
         return Prepared(lambda number: logits.argmax(dim=-1))
 
     def _launch(self, case: Launch) -> Prepared:

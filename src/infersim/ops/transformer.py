@@ -33,6 +33,7 @@ from infersim.specs.model import (
 )  # fmt: skip
 from infersim.specs.precision import FORMATS, NumberFormat, Precision, Role
 
+
 @dataclass(frozen=True)
 class Group:
     """``count`` identical sequences that each bring ``new`` tokens on top of ``cached`` ones.
@@ -334,7 +335,5 @@ def _head(model: ModelSpec, run: _Pass, sampler: Sampler) -> Iterator[Op]:
     width = float(model.embedding_width or model.hidden_size)
     yield Gemm("lm_head", 1.0, weights, activations, sampled, columns, width, output_bytes=run.width)
     if run.tensor > 1:
-        yield Collective(
-            "logits all-gather", 1.0, "all_gather", sampled * model.vocab_size * run.width, run.tensor
-        )
+        yield Collective("logits all-gather", 1.0, "all_gather", sampled * model.vocab_size * run.width, run.tensor)
     yield sampling(sampled, model.vocab_size, sampler=sampler)
