@@ -14,10 +14,10 @@ FLOORS = {
     "ops": 2, "machine": 2,
     "calibrate": 3, "microbench": 3,
     "predict": 4,
-    "serving": 5, "validate": 5,
+    "serving": 5,
     "plan": 6,
     "scenario": 7,
-    "report": 8, "cli": 9,
+    "validate": 8, "report": 8, "cli": 9,
     "__main__": 10, "__init__": 10,
 }  # fmt: skip
 SEPARATE = {frozenset({"ops", "machine"})}

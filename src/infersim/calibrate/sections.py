@@ -185,7 +185,7 @@ def _gemm(table: KernelTable, accelerator: Accelerator) -> Problem:
     def place(s: Shape) -> Sequence[Array]:
         return s["m"], s["n"], s["k"]
 
-    hold = ("input_pass",) if FORMATS[activations].bits >= 16 else ()
+    hold = ("padding", "input_pass") if FORMATS[activations].bits >= 16 else ("padding",)
     return Problem(time, [GemmParameters()], hold, ("m", "n", "k"), place, (10, 6, 5), rows=4000)
 
 

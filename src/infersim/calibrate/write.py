@@ -56,8 +56,20 @@ def calibrate(
     return everything
 
 
+SILICON_DATA = "aiconfigurator-core (PyPI, Apache-2.0), kernel timings by NVIDIA"
+SILICON_SPLIT = f"{FIT_SHARE}% of the shapes, by hash, were fitted; the errors are of the others"
+
+
 def write_calibration(
-    target: Path, device: str, engine: str, sections: Sequence[Section], left: Counter[str], *, date: str
+    target: Path,
+    device: str,
+    engine: str,
+    sections: Sequence[Section],
+    left: Counter[str],
+    *,
+    date: str,
+    data: str = SILICON_DATA,
+    split: str = SILICON_SPLIT,
 ) -> Path:
     """Write one calibration; the file replaces an older one only when it is complete."""
     lines = [
@@ -66,8 +78,8 @@ def write_calibration(
         f"accelerator: {device}",
         f"engine: {engine}",
         f'date: "{date}"',
-        "data: aiconfigurator-core (PyPI, Apache-2.0), kernel timings by NVIDIA",
-        f"split: {FIT_SHARE}% of the shapes, by hash, were fitted; the errors are of the others",
+        f"data: {data}",
+        f"split: {split}",
     ]
     if left:
         lines.append("left_out:")
@@ -102,11 +114,17 @@ def write_calibration(
             knots=np.concatenate(knots or [np.empty(0, np.float32)]),
             values=np.concatenate(values or [np.empty(0, np.int16)]),
         )
-    text = path.with_suffix(".yaml.part")
-    text.write_text("\n".join(lines) + "\n", encoding="utf-8")
     packed.replace(path.with_suffix(".npz"))
-    text.replace(path)
+    write_text(path, "\n".join(lines) + "\n")
     return path
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file, its folder included; it replaces an older one only when it is complete."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(path.name + ".part")
+    part.write_text(text, encoding="utf-8")
+    part.replace(path)
 
 
 def _number(value: float) -> str:

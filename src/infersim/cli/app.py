@@ -14,6 +14,7 @@ from typing import Annotated, Any
 import typer
 
 from infersim._version import __version__
+from infersim.cli import bench
 from infersim.cli.validate import validate
 from infersim.errors import DoesNotFitError, InferSimError, SpecError
 
@@ -305,14 +306,25 @@ def calibrations(
 
 @app.command()
 def calibrate(
-    out: Annotated[Path, typer.Option(help="Folder the calibrations are written to.")] = Path("calibrations"),
+    source: Annotated[
+        Path | None, typer.Option("--from", help="Result file of `infersim bench`: calibrate this machine from it.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder written to. Default: calibrations, or own_specs with --from.")
+    ] = None,
     device: Annotated[list[str] | None, typer.Option(help="Only these accelerators; repeat for several.")] = None,
     engine: Annotated[list[str] | None, typer.Option(help="Only these engines; repeat for several.")] = None,
 ) -> None:
-    """Fit the kernel models to the measurements of the aiconfigurator-core package and write calibration files.
+    """Fit the kernel models to measurements and write calibration files.
 
-    Needs the extra ``infersim[silicon]``. To use the result, put the folder as ``calibrations/`` into one given by --specs.
+    With --from: to the result file of `infersim bench`, into a folder that --specs takes as it is. Without: to the measurements
+    of the aiconfigurator-core package (extra ``infersim[silicon]``); put that folder as ``calibrations/`` into one given by --specs.
     """
+    if source is not None:
+        from infersim.cli.bench import calibrate_from
+
+        calibrate_from(source, out or Path("own_specs"), device or [], engine or [])
+        return
     from datetime import UTC, datetime
 
     from infersim.calibrate.silicon_more import FOLDERS
@@ -329,11 +341,13 @@ def calibrate(
         if found not in ENGINES:
             raise SpecError(f"no measurements under {found!r}; {did_you_mean(found, ENGINES)}", field="--engine")
     today = datetime.now(UTC).date().isoformat()
+    out = out or Path("calibrations")
     sections = fit(out, devices, engine or ENGINES, date=today, progress=lambda line: typer.echo(line, err=True))
     typer.echo(f"{len(sections)} sections written to {out}")
 
 
 app.command(name="validate")(validate)
+app.registered_commands += bench.app.registered_commands
 
 
 def _print_json(value: Any) -> None:

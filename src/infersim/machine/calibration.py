@@ -33,10 +33,11 @@ PARAMETERS: dict[str, type[Any]] = {
 }  # fmt: skip
 """The parameters of each kind of kernel."""
 
-MEASURED_KINDS = frozenset(PARAMETERS) - {"elementwise"}
-"""Kinds that calibrations hold."""
-
 ENGINES = ("vllm", "sglang", "trtllm")
+"""Engines that bundled calibrations were measured under."""
+
+LIBRARIES = ("torch", "numpy")
+"""What ``infersim bench`` measures with; stands in for an engine that was not measured on the device."""
 
 FAMILY_DEVICE = {
     "Ampere": "A100-80GB-SXM", "Hopper": "H100-SXM", "Blackwell": "B200-SXM", "Blackwell-Ultra": "B300-SXM", "Ada": "L40S",
@@ -160,9 +161,9 @@ def read_calibration(path: Path) -> CalibrationFile:
     return CalibrationFile(path, data["accelerator"], data["engine"], data["sections"], surfaces)
 
 
-def calibration_file(accelerator: str, engine: str) -> CalibrationFile | None:
-    """The calibration of a device under an engine, from the first folder that has one."""
-    for folder in spec_folders("calibrations"):
+def calibration_file(accelerator: str, engine: str, folders: tuple[Path, ...] = ()) -> CalibrationFile | None:
+    """The calibration of a device under an engine, from the first folder that has one; ``folders`` come before the specs'."""
+    for folder in (*folders, *spec_folders("calibrations")):
         path = folder / f"{accelerator}.{engine}.yaml"
         if path.is_file():
             return read_calibration(path)
@@ -188,6 +189,8 @@ class Calibration:
     architecture: str
     engine: str
     pcie: bool = False
+    folders: tuple[Path, ...] = ()
+    """Folders of calibrations that are looked through before those of the specs."""
 
     def lookup(self, kind: str, key: str) -> Fitted:
         """Parameters of a kind of kernel for a key (number format, phase, mechanism), from the nearest measurement.
@@ -202,17 +205,13 @@ class Calibration:
 
 @functools.lru_cache(maxsize=4096)
 def _lookup(calibration: Calibration, kind: str, key: str) -> Fitted:
-    if kind not in MEASURED_KINDS:
-        return Fitted(
-            PARAMETERS[kind](), f"default: {kind}, a share of the memory bandwidth", DEFAULT_SPREAD[kind], "default"
-        )
-    engines = [calibration.engine, *(engine for engine in ENGINES if engine != calibration.engine)]
+    engines = [calibration.engine, *(engine for engine in (*ENGINES, *LIBRARIES) if engine != calibration.engine)]
     stand_in = FAMILY_DEVICE.get(calibration.architecture)
     for device in dict.fromkeys([calibration.accelerator, *([stand_in] if stand_in else [])]):
         own = device == calibration.accelerator
         for candidate in _keys(kind, key):
             for engine in engines:
-                file = calibration_file(device, engine)
+                file = calibration_file(device, engine, calibration.folders)
                 section = file.sections.get(kind, {}).get(candidate) if file else None
                 if file is None or section is None:
                     continue
@@ -232,6 +231,9 @@ def _lookup(calibration: Calibration, kind: str, key: str) -> Fitted:
                     surface if own else None,
                     seen,
                 )
+    if kind == "elementwise":
+        source = "default: elementwise, a share of the memory bandwidth"
+        return Fitted(PARAMETERS[kind](), source, DEFAULT_SPREAD[kind], "default")
     parameters = PCIE if kind == "collective" and calibration.pcie else PARAMETERS[kind]()
     source = f"default: {kind} {key}, efficiencies reported for NVIDIA data-centre GPUs"
     return Fitted(parameters, source, DEFAULT_SPREAD[kind], "default")
@@ -245,17 +247,33 @@ def _range_of(surface: Surface | None) -> tuple[tuple[str, float, float], ...]:
 
 
 SIMILAR = {
-    "fp16": ("bf16",), "fp8": ("fp8_block",), "fp8_block": ("fp8",), "mxfp8": ("fp8_block", "fp8"), "int8": ("fp8", "bf16"),
+    "bf16": ("fp16", "fp32"), "fp16": ("bf16", "fp32"),
+    "fp8": ("fp8_block",), "fp8_block": ("fp8",), "mxfp8": ("fp8_block", "fp8"), "int8": ("fp8", "bf16"),
     "mxfp4": ("nvfp4",), "nvfp4": ("mxfp4",), "mamba1": ("mamba2",), "kda": ("gated_delta_net",), "gated_delta_net": ("kda",),
     "lightning": ("mamba2",), "send_recv": ("all_gather",), "reduce_scatter": ("all_gather",), "all_to_all": ("combine", "dispatch"),
 }  # fmt: skip
 """Keys whose parameters stand in for a key that was not measured, nearest first."""
 
 
+OTHER_VARIANT = {
+    "none": "layer",
+    "rms": "layer",
+    "layer": "rms",
+    "gated": "plain",
+    "plain": "gated",
+    "learned": "rotary",
+}
+"""The variant of an elementwise pass that stands in for one that was not measured."""
+
+
 def _keys(kind: str, key: str) -> list[str]:
     """The key itself and those that stand in for it."""
     if kind in ("attention", "mla"):
-        return [key, f"bf16.{key.partition('.')[2]}"]
+        phase = key.partition(".")[2]
+        return list(dict.fromkeys([key, f"bf16.{phase}", f"fp32.{phase}"]))
+    if kind == "elementwise":
+        name, _, variant = key.partition(".")
+        return list(dict.fromkeys([key, f"{name}.{OTHER_VARIANT.get(variant, variant)}", "copy"]))
     return list(dict.fromkeys([key, *SIMILAR.get(key, ()), *(["bf16"] if kind in ("gemm", "moe") else [])]))
 
 

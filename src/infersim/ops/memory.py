@@ -13,6 +13,7 @@ class Elementwise(Op):
     """A pass over tensors, norms and activations included: ``read`` + ``written`` bytes, in ``kernels`` launches.
 
     ``fusible`` passes could ride along in the kernels beside them, so the physical limit does not count their bytes.
+    ``variant`` tells apart passes of one name that a device was measured on separately: ``rms`` or ``layer`` norms.
     """
 
     read: Numbers
@@ -20,6 +21,7 @@ class Elementwise(Op):
     arithmetic: Numbers = 0.0
     kernels: int = 1
     fusible: bool = True
+    variant: str = ""
 
     @property
     def flops(self) -> Numbers:
@@ -28,6 +30,15 @@ class Elementwise(Op):
     @property
     def bytes(self) -> Numbers:
         return self.read + self.written
+
+    @property
+    def key(self) -> str:
+        """The key of its calibration.
+
+        >>> Elementwise("norm", 1, read=1.0, written=1.0, variant="rms").key
+        'norm.rms'
+        """
+        return f"{self.name}.{self.variant}" if self.variant else self.name
 
 
 @dataclass(frozen=True)

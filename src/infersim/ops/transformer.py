@@ -33,9 +33,6 @@ from infersim.specs.model import (
 )  # fmt: skip
 from infersim.specs.precision import FORMATS, NumberFormat, Precision, Role
 
-ACTIVATION_BYTES = 2.0
-"""Residual stream, norms and attention inputs stay in 16 bits whatever the linear layers do."""
-
 
 @dataclass(frozen=True)
 class Group:
@@ -96,6 +93,12 @@ class _Pass:
         """New tokens of one attention rank."""
         return sum(group.count * _local_new(group.new, self.parallelism.context) for group in self.groups)
 
+    @property
+    def width(self) -> float:
+        """Bytes per element of the residual stream, norms and attention inputs: the compute type's, whatever the linear
+        layers do."""
+        return FORMATS[self.precision.compute].bytes
+
     def formats(self, role: Role) -> tuple[NumberFormat, NumberFormat]:
         return self.precision.of("tower" if self.towers else role)
 
@@ -134,7 +137,7 @@ def step_ops(
     ops += _embedding(model, run)
     ops += _layers(run)
     if parallelism.pipeline > 1:
-        payload = run.tokens * model.hidden_size * ACTIVATION_BYTES
+        payload = run.tokens * model.hidden_size * run.width
         ops.append(
             Collective("pipeline send", parallelism.pipeline - 1.0, "send_recv", payload, 2, stride=parallelism.tensor)
         )
@@ -154,7 +157,7 @@ def _embedding(model: ModelSpec, run: _Pass) -> Iterator[Op]:
     looked_up = width + sum(table.lookups_per_token * table.width for table in model.embedding_tables.values())
     yield Elementwise(
         "embedding", 1.0, read=run.tokens * looked_up * weights.bytes,
-        written=run.tokens * model.hidden_size * ACTIVATION_BYTES, fusible=False,
+        written=run.tokens * model.hidden_size * run.width, fusible=False,
     )  # fmt: skip
     yield from _all_reduce(run, "embedding all-reduce", 1.0)
 
@@ -162,12 +165,14 @@ def _embedding(model: ModelSpec, run: _Pass) -> Iterator[Op]:
 def _layers(run: _Pass) -> Iterator[Op]:
     """Every kind of layer, each op counted as often as the layer occurs."""
     stack, tokens = run.stack, run.tokens
-    residual = tokens * stack.hidden_size * ACTIVATION_BYTES * stack.residual_streams
+    residual = tokens * stack.hidden_size * run.width * stack.residual_streams
     for layer, mixers, feed_forward in stack.blocks():
         count = float(layer.count)
         norms = stack.norms_per_layer if layer.norms is None else layer.norms
         if norms:
-            yield Elementwise("norm", count * norms, read=2 * residual, written=2 * residual, arithmetic=4 * residual)
+            yield Elementwise(
+                "norm", count * norms, read=2 * residual, written=2 * residual, arithmetic=4 * residual, variant=stack.norm
+            )  # fmt: skip
         for mixer in mixers:
             yield from _mixer(mixer, run, count)
         if mixers and not (stack.parallel_blocks and feed_forward):
@@ -181,7 +186,7 @@ def _layers(run: _Pass) -> Iterator[Op]:
 
 def _all_reduce(run: _Pass, name: str, count: float) -> Iterator[Op]:
     if run.tensor > 1:
-        payload = run.tokens * run.stack.hidden_size * ACTIVATION_BYTES
+        payload = run.tokens * run.stack.hidden_size * run.width
         yield Collective(name, count, "all_reduce", payload, run.tensor)
 
 
@@ -201,9 +206,9 @@ def _projection(projection: Projection, run: _Pass, count: float, tokens: Number
     weights, activations = run.formats(projection.role)
     k, n = _local_shape(projection, run.tensor)
     if activations.bits < 16:
-        read, written = tokens * k * ACTIVATION_BYTES, tokens * k * activations.bytes
+        read, written = tokens * k * run.width, tokens * k * activations.bytes
         yield Elementwise("quantise", count, read=read, written=written, arithmetic=2 * tokens * k)
-    yield Gemm(projection.name, count, weights, activations, tokens, n, k, projection.copies)
+    yield Gemm(projection.name, count, weights, activations, tokens, n, k, projection.copies, run.width)
 
 
 def _mixer(mixer: Any, run: _Pass, count: float) -> Iterator[Op]:
@@ -228,10 +233,11 @@ def _attention(core: AttentionCore, mixer: Any, run: _Pass, count: float) -> Ite
     cache_format, context = FORMATS[run.precision.kv_cache], run.parallelism.context
     elements = sum(core.latent[:2]) if core.latent else kv_heads * (core.key_dim + core.value_dim)
     written = mixer.cache().elements and elements
-    rotated = (heads + kv_heads) * core.key_dim * ACTIVATION_BYTES
+    rotated = (heads + kv_heads) * core.key_dim * run.width
     yield Elementwise(
-        "rotary and cache write", count, read=run.tokens * (rotated + written * ACTIVATION_BYTES),
+        "rotary and cache write", count, read=run.tokens * (rotated + written * run.width),
         written=run.tokens * (rotated + written * cache_format.bytes), arithmetic=3 * run.tokens * rotated, kernels=2,
+        variant="learned" if "positions" in getattr(run.stack, "embedding_tables", {}) else "rotary",
     )  # fmt: skip
     for group in run.groups:
         sequences, cached = group.count / context, group.source if core.cross else group.cached
@@ -242,6 +248,7 @@ def _attention(core: AttentionCore, mixer: Any, run: _Pass, count: float) -> Ite
             "attention", count, sequences, group.new, cached, heads, kv_heads, core.key_dim, core.value_dim,
             window=core.window, chunk=core.chunk, causal=core.causal, cross=core.cross, stride=core.stride,
             top_k=core.top_k, latent=core.latent, shared_kv=core.shared_kv, cache_bytes=cache_format.bytes,
+            query_bytes=run.width,
         )  # fmt: skip
     if context > 1:
         prompts = sum(g.count * np.where(np.asarray(g.new) >= context, g.new, 0) for g in run.groups)
@@ -250,7 +257,7 @@ def _attention(core: AttentionCore, mixer: Any, run: _Pass, count: float) -> Ite
         yield Collective(
             "context all-gather", count, "all_gather", prompts * elements * cache_format.bytes, context, stride
         )
-        outputs = singles * heads * (core.latent[0] if core.latent else core.value_dim) * ACTIVATION_BYTES
+        outputs = singles * heads * (core.latent[0] if core.latent else core.value_dim) * run.width
         yield Collective("context all-reduce", count, "all_reduce", outputs, context, stride)
 
 
@@ -268,8 +275,9 @@ def _mlp(block: Mlp, run: _Pass, count: float, role: Role, prefix: str) -> Itera
     yield from _projection(up, run, count, run.tokens)
     width = block.intermediate_size / run.tensor
     yield Elementwise(
-        "activation", count, read=run.tokens * width * (2 if block.gated else 1) * ACTIVATION_BYTES,
-        written=run.tokens * width * ACTIVATION_BYTES, arithmetic=5 * run.tokens * width,
+        "activation", count, read=run.tokens * width * (2 if block.gated else 1) * run.width,
+        written=run.tokens * width * run.width, arithmetic=5 * run.tokens * width,
+        variant="gated" if block.gated else "plain",
     )  # fmt: skip
     yield from _projection(down, run, count, run.tokens)
 
@@ -296,15 +304,15 @@ def _experts(block: MixtureOfExperts, run: _Pass, count: float) -> Iterator[Op]:
         sent = tokens / parallelism.tensor * visits * width
         yield Collective("expert dispatch", count, "all_to_all", sent * activations.bytes, ranks)
     elif groups > 1:
-        yield Collective("expert all-gather", count, "all_gather", everyone * width * ACTIVATION_BYTES, ranks)
+        yield Collective("expert all-gather", count, "all_gather", everyone * width * run.width, ranks)
     yield GroupedGemm(
         "experts", count, weights, activations, everyone, width, block.intermediate_size, block.num_experts,
         block.experts_per_token, block.gated, parallelism.expert_tensor, parallelism.expert,
     )  # fmt: skip
     if groups > 1 and parallelism.expert > 1:
-        yield Collective("expert combine", count, "all_to_all", sent * ACTIVATION_BYTES, ranks)
+        yield Collective("expert combine", count, "all_to_all", sent * run.width, ranks)
     elif groups > 1:
-        yield Collective("expert reduce-scatter", count, "reduce_scatter", everyone * width * ACTIVATION_BYTES, ranks)
+        yield Collective("expert reduce-scatter", count, "reduce_scatter", everyone * width * run.width, ranks)
     if block.shared_intermediate_size:
         shared = Mlp(intermediate_size=block.shared_intermediate_size, gated=block.shared_gated)
         yield from _mlp(shared, run, count, "shared_expert", "shared_")
@@ -316,16 +324,16 @@ def _head(model: ModelSpec, run: _Pass, sampler: Sampler) -> Iterator[Op]:
     """Final norm, logits of the sampled tokens, their gathering over tensor ranks, and sampling."""
     sampled = sum(group.count * group.sampled for group in run.groups)
     if model.final_norm:
-        residual = sampled * model.hidden_size * ACTIVATION_BYTES
-        yield Elementwise("norm", 1.0, read=2 * residual, written=residual, arithmetic=4 * residual)
+        residual = sampled * model.hidden_size * run.width
+        yield Elementwise(
+            "norm", 1.0, read=2 * residual, written=residual, arithmetic=4 * residual, variant=model.norm
+        )  # fmt: skip
     if not model.lm_head or model.task != "generate":
         return
     weights, activations = run.precision.of("lm_head")
     columns = Slice(model.vocab_size, model.vocab_size).local(run.tensor)
     width = float(model.embedding_width or model.hidden_size)
-    yield Gemm("lm_head", 1.0, weights, activations, sampled, columns, width)
+    yield Gemm("lm_head", 1.0, weights, activations, sampled, columns, width, output_bytes=run.width)
     if run.tensor > 1:
-        yield Collective(
-            "logits all-gather", 1.0, "all_gather", sampled * model.vocab_size * ACTIVATION_BYTES, run.tensor
-        )
+        yield Collective("logits all-gather", 1.0, "all_gather", sampled * model.vocab_size * run.width, run.tensor)
     yield sampling(sampled, model.vocab_size, sampler=sampler)

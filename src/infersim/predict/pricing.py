@@ -67,7 +67,7 @@ def kernel_seconds(
     stacked = int(np.prod(shape[1:])) <= STACKED_POINTS
     together: dict[Any, list[int]] = defaultdict(list)
     for row, op in enumerate(ops):
-        alike = _signature(op) if stacked else row
+        alike = _signature(op, machine) if stacked else row
         together[type(op), units[row], alike].append(row)
     for (kind, unit, _), rows in together.items():
         members = [ops[row] for row in rows]
@@ -93,7 +93,7 @@ def without_passes_inside(ops: Sequence[Op], machine: Machine) -> list[Op]:
     return kept
 
 
-def _signature(op: Op) -> Any:
+def _signature(op: Op, machine: Machine) -> Any:
     """What must be equal for ops to be priced together: everything but the sizes their pricer takes as columns."""
     if isinstance(op, Gemm):
         return op.weights.name, op.activations.name, op.output_bytes
@@ -102,7 +102,7 @@ def _signature(op: Op) -> Any:
                 op.latent, _phase(op.new), op.shared_kv, op.cache_bytes, op.query_bytes)  # fmt: skip
     if isinstance(op, Collective):
         return op.kind, op.devices, op.stride, op.name if op.kind == "all_to_all" else ""
-    return () if isinstance(op, Elementwise) else id(op)
+    return _lookup(machine, "elementwise", op.key).source if isinstance(op, Elementwise) else id(op)
 
 
 def _lookup(machine: Machine, kind: str, key: str) -> Fitted:
@@ -181,7 +181,7 @@ def _attention(first: Attention, every: Columns, machine: Machine, unit: Any) ->
 
 def _attention_of(phase: str, first: Attention, every: Columns, machine: Machine, unit: Any) -> tuple[Any, Fitted]:
     rates = machine.rates(unit)
-    cache = "bf16" if first.cache_bytes >= 2 else "fp8"
+    cache = "fp32" if first.cache_bytes >= 4 else "bf16" if first.cache_bytes >= 2 else "fp8"
     if first.latent is not None:
         rank, rope, nope, value = first.latent
         fitted = _lookup(machine, "mla", f"{cache}.{phase}")
@@ -229,12 +229,11 @@ def _scan(first: Scan, every: Columns, machine: Machine, unit: Any) -> tuple[Any
 
 
 def _elementwise(first: Elementwise, every: Columns, machine: Machine, unit: Any) -> tuple[Any, Fitted]:
-    fitted = _lookup(machine, "elementwise", "bf16")
+    fitted = _lookup(machine, "elementwise", first.key)
     kernels = every.kernels
-    each = elementwise_time(
-        every.bytes / kernels, rates=machine.rates(_any_unit(machine)), parameters=fitted.parameters
-    )
-    return kernels * each, fitted
+    moved = every.bytes / kernels
+    each = elementwise_time(moved, rates=machine.rates(_any_unit(machine)), parameters=fitted.parameters)
+    return kernels * each * fitted.correction(moved), fitted
 
 
 def _any_unit(machine: Machine) -> MatrixUnit:
@@ -252,7 +251,7 @@ def _collective(first: Collective, every: Columns, machine: Machine, unit: Any) 
 
 
 def _host_copy(first: HostCopy, every: Columns, machine: Machine, unit: Any) -> tuple[Any, Fitted]:
-    fitted = _lookup(machine, "elementwise", "bf16")
+    fitted = _lookup(machine, "elementwise", "copy")
     link = machine.fabric.host_link
     bandwidth = 0.88 * link.bandwidth if link else machine.accelerator.memory.bandwidth
     return machine.engine.eager_launch + every.payload / bandwidth, fitted

@@ -269,10 +269,10 @@ def price(ops: Sequence[Op], machine: Machine, sequences: Numbers = 1.0, *, eage
             network_floor[row] = op.payload / _host_bandwidth(machine)
     counts = _per_op(np.array([op.count for op in ops]), flops)
     floors = np.maximum(np.maximum(compute_floor, memory_floor), network_floor)
+    fused = [row for row, op in enumerate(ops) if getattr(op, "fusible", False)]
+    floors[fused] = compute_floor[fused]  # what the last kernel wrote may still be in a cache
     if machine.mode == "bound":
-        fused = [row for row, op in enumerate(ops) if getattr(op, "fusible", False)]
         memory_floor[fused] = 0.0
-        floors[fused] = compute_floor[fused]
         seconds, basis = floors, [DATA_SHEET] * len(ops)
         gaps, host = np.zeros(flops.shape[1:]), np.zeros(flops.shape[1:])
     else:
@@ -300,7 +300,9 @@ def _unit(op: Op, machine: Machine) -> MatrixUnit | None:
     if isinstance(op, MatrixOp):
         return matrix_unit(op.weights, op.activations, machine.accelerator)
     if isinstance(op, Attention | Scan):
-        for unit in ("bf16", "fp16", "fp32"):
+        single = isinstance(op, Attention) and op.query_bytes >= 4
+        units: tuple[MatrixUnit, ...] = ("bf16", "fp16", "fp32")
+        for unit in reversed(units) if single else units:
             if unit in machine.accelerator.peak_flops:
                 return unit
     return None

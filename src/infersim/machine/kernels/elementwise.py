@@ -12,7 +12,9 @@ class ElementwiseParameters:
     """What a data sheet does not say about a device's bandwidth-bound kernels."""
 
     launch: float = parameter(1.5e-6, 2e-7, 4e-5, "time of the smallest kernel", unit="s", log=True)
-    memory_efficiency: float = parameter(0.8, 0.1, 1.0, "share of the bandwidth that large kernels reach")
+    memory_efficiency: float = parameter(
+        0.8, 0.02, 20.0, "share of the memory bandwidth that large kernels reach; above 1 from a cache", log=True
+    )
 
 
 def elementwise_time(moved: Numbers, *, rates: Rates, parameters: ElementwiseParameters) -> Numbers:

@@ -25,6 +25,9 @@ class GemmParameters:
         1.0, 0.0, 6.0, "speed-up, less one, of reading weights that a benchmark left in the cache"
     )
     throttle: float = parameter(0.05, 0.0, 0.6, "slow-down of large products at the power limit")
+    padding: float = parameter(
+        1.0, 0.0, 1.0, "how much of the idle rows and columns of tiles is paid (1: all, 0: none)"
+    )
 
 
 BIG_PRODUCT = 1e12
@@ -64,7 +67,7 @@ def gemm_time(
     rows = np.where(m > 64.0, 128.0, np.where(m > 16.0, 64.0, 16.0))
     tiles = np.maximum(np.ceil(m / rows), 1.0) * np.ceil(n / 128.0)
     idle = wave_padding(tiles, rates.compute_units)
-    work = 2.0 * 128.0 * rows * tiles * (k + p.depth)
+    work = 2.0 * (m * n + p.padding * (128.0 * rows * tiles - m * n)) * (k + p.depth)
     size = flops / (BIG_PRODUCT * rates.flops / 1e15)
     slow = 1.0 + p.throttle * size / (1.0 + size)
     compute = work / (rates.flops * p.compute_efficiency) * (1.0 - p.waves + p.waves * idle) * slow

@@ -1,0 +1,172 @@
+"""Run cases in rounds, keep every timing as soon as it is taken, and take up an interrupted file where it stopped."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import chain
+from pathlib import Path
+
+from infersim.errors import SpecError, UnsupportedError
+from infersim.microbench import results as file
+from infersim.microbench.backends import Backend, NumpyBackend, Prepared
+from infersim.microbench.cases import Case, SetName, cases, collective_cases
+from infersim.microbench.environment import conditions, environment, last_level_cache
+from infersim.microbench.results import Results, Row
+from infersim.microbench.timing import Timing, measure
+
+TARGET = {"tiny": 0.003, "quick": 0.06, "full": 0.25}
+"""Seconds of samples of one case in one round, by set."""
+
+ROUNDS = {"tiny": 1, "quick": 3, "full": 5}
+"""Rounds over all cases, by set: a disturbance of some seconds then spoils one timing of a case, not all."""
+
+CONDITIONS_EVERY = 10.0
+"""Clocks and temperatures are read this often [s]."""
+
+Progress = Callable[[int, int, str], None]
+"""Told after each timing: how many are done, of how many, and what."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run of the suite gave: results, timings taken by this run, and whether it was interrupted."""
+
+    results: Results
+    taken: int
+    interrupted: bool = False
+
+
+def open_backend(name: str = "auto", device: str = "auto", threads: int | None = None) -> Backend:
+    """The backend called ``name`` on ``device``; ``auto`` takes torch where it is installed and its best device.
+
+    Raises UnsupportedError naming the extra where torch is needed and not there, SpecError for a device it does not have.
+    """
+    if name not in ("auto", "torch", "numpy"):
+        raise SpecError(f"must be auto, torch or numpy, got {name!r}", field="backend")
+    try:
+        if name == "numpy":
+            raise ImportError
+        import torch
+    except ImportError as error:
+        if name == "torch" or device not in ("auto", "cpu"):
+            raise UnsupportedError(
+                "PyTorch is not installed; pip install 'infersim[bench]', or --backend numpy"
+            ) from error
+        return NumpyBackend(last_level_cache("cpu"))
+    from infersim.microbench.torch_backend import TorchBackend
+
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    there["xpu"] = hasattr(torch, "xpu") and torch.xpu.is_available()
+    if device == "auto":
+        device = next(known for known in ("cuda", "xpu", "mps", "cpu") if there[known])
+    if device not in there:
+        raise SpecError(f"must be auto, {', '.join(there)}, got {device!r}", field="device")
+    if not there[device]:
+        usable = ", ".join(known for known, found in there.items() if found)
+        raise UnsupportedError(f"PyTorch {torch.__version__} finds no {device} device here; it has {usable}")
+    if threads:
+        torch.set_num_threads(threads)
+    return TorchBackend(device, last_level_cache(device))
+
+
+def suite_cases(backend: Backend, which: SetName) -> tuple[Case, ...]:
+    """The cases of a set for a backend."""
+    own_memory = backend.device == "cuda"
+    return cases(which, backend.formats, large=own_memory, copies=own_memory)
+
+
+def new_results(backend: Backend, which: SetName, threads: int | None = None) -> Results:
+    """Results without rows, for the machine at hand."""
+    settings = {"set": which, "target_s": TARGET[which], "rounds": ROUNDS[which]}
+    return Results(backend.name, backend.device, backend.version, environment(backend.device, threads), settings)
+
+
+def run_suite(
+    backend: Backend,
+    path: Path | None = None,
+    *,
+    which: SetName = "quick",
+    chosen: Sequence[Case] | None = None,
+    rounds: int | None = None,
+    ranks: int = 1,
+    threads: int | None = None,
+    progress: Progress = lambda done, total, what: None,
+) -> Outcome:
+    """Measure the cases of a set (or those ``chosen``), ``rounds`` times each, and keep the timings in a file.
+
+    A file that is there already is taken up: what it holds is not run again. SpecError where it is of another machine,
+    library or set. Ctrl-C ends the run and keeps what was measured. ``ranks`` above 1 adds collectives among them.
+    """
+    everything = suite_cases(backend, which) if chosen is None else tuple(chosen)
+    turns = rounds or ROUNDS[which]
+    found = new_results(backend, which, threads)
+    if path is not None:
+        found = _taken_up(path, found)
+        file.begin(path, found)
+    rows = list(found.rows)
+    done, failed = found.done(), set(found.failed)
+    todo = [(turn, case) for turn in range(turns) for case in everything if (case.key, turn) not in done]
+    groups = collective_cases(which, ranks) if ranks > 1 else ()
+    missing = [case for case in groups if (case.key, 0) not in done]
+    total, taken, stopped = len(todo) + len(missing), 0, False
+    try:
+        for row in chain(_timings(backend, todo, failed, TARGET[which]), _collectives(backend, missing, ranks)):
+            rows.append(row)
+            taken += 1
+            if path is not None:
+                file.append(path, [row])
+            progress(taken, total, row.case.key)
+    except KeyboardInterrupt:
+        stopped = True
+    return Outcome(replace(found, rows=tuple(rows)), taken, stopped)
+
+
+def _taken_up(path: Path, new: Results) -> Results:
+    """What a file holds already; SpecError where it cannot be continued here."""
+    if not path.exists():
+        return new
+    old = file.read_results(path)
+    for name, before, now in (
+        ("backend", old.backend, new.backend), ("device", old.device, new.device), ("version", old.version, new.version),
+        ("settings", old.settings, new.settings),
+        ("environment.device_name", old.environment.get("device_name"), new.environment.get("device_name")),
+        ("environment.threads", old.environment.get("threads"), new.environment.get("threads")),
+    ):  # fmt: skip
+        if before != now:
+            raise SpecError(
+                f"holds {before!r}, this run has {now!r}; name another file with --out", field=name, file=path
+            )
+    return old
+
+
+def _timings(backend: Backend, todo: Sequence[tuple[int, Case]], failed: set[str], target: float) -> Iterator[Row]:
+    """One row per case and round; a case that cannot run is tried once."""
+    read = float("-inf")
+    for turn, case in todo:
+        if case.key in failed:
+            continue
+        try:
+            timing = _timed(backend, backend.prepare(case), target)
+        except (UnsupportedError, MemoryError) as error:
+            failed.add(case.key)
+            yield Row(case, turn, None, str(error) or "not enough memory")
+            continue
+        told = None
+        if time.perf_counter() - read > CONDITIONS_EVERY:
+            told, read = conditions(backend.device), time.perf_counter()
+        yield Row(case, turn, timing, conditions=told)
+
+
+def _timed(backend: Backend, prepared: Prepared, target: float) -> Timing:
+    return measure(
+        lambda calls: backend.time(prepared, calls), target=target, least_calls=backend.least_calls(prepared)
+    )
+
+
+def _collectives(backend: Backend, missing: Sequence[Case], ranks: int) -> Iterator[Row]:
+    if missing:
+        from infersim.microbench.collectives import measure_collectives
+
+        yield from measure_collectives(missing, ranks, backend.device)
