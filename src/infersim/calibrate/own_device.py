@@ -88,7 +88,7 @@ def engine_of(results: Results, name: str) -> EngineSpec:
         "name": name, "version": results.version, "block_size": 1, "max_num_seqs": 64, "max_num_batched_tokens": 8192,
         "gpu_memory_utilization": 0.9, "enable_chunked_prefill": False, "mixed_batches": False, "enable_prefix_caching": False,
         "launch_gap": "0 s", "eager_launch": show(launches.get("eager", 0.0), "s", digits=4), "sampling_passes": 1.0,
-        "host": dict.fromkeys(("step", "sequence", "sync", "request", "token"), "0 s") | {"overlap": False},
+        "host": dict.fromkeys(("step", "sequence", "sync", "sync_sequence", "request", "token"), "0 s") | {"overlap": False},
         "memory": {"rule": "total", "runtime": "256 MiB", "communication": "1 MiB", "cuda_graphs": "1 MiB",
                 "cuda_graphs_in_budget": False, "logits_bytes": 8.0, "residual_copies": 4.0},
         "sources": (

@@ -51,6 +51,13 @@ def validate(
     ] = None,
     device: Annotated[str | None, typer.Option(help="Only this accelerator.")] = None,
     engine: Annotated[str | None, typer.Option(help="Only this engine.")] = None,
+    live: Annotated[
+        bool,
+        typer.Option(
+            "--live",
+            help="On this machine: quick suite, calibration, then small transformers really run (infersim[bench]).",
+        ),
+    ] = False,
     report: Annotated[Path | None, typer.Option(help="Write a report with plots: FILE.html or FILE.md.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="JSON instead of tables.")] = False,
 ) -> None:
@@ -63,7 +70,12 @@ def validate(
         infersim validate
 
         infersim validate serving --by model --by engine --report accuracy.html
+
+        infersim validate --live
     """
+    if live:
+        _live(as_json)
+        return
     from infersim.specs.library import load_accelerator, load_engine
     from infersim.validate.comparison import error_table, refusals
 
@@ -97,6 +109,15 @@ def validate(
 
         write_report(report, sections)
         typer.echo(f"report written to {report}", err=True)
+
+
+def _live(as_json: bool) -> None:
+    from infersim.cli.bench import progress_bar
+    from infersim.validate.live import run_live
+
+    with progress_bar("live validation") as tell:
+        found = run_live(progress=tell)
+    typer.echo(json.dumps(found.to_dict(), indent=2) if as_json else str(found))
 
 
 def _groups(by: Sequence[str] | None, labels: tuple[str, ...]) -> tuple[str, ...]:
