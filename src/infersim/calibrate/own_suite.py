@@ -214,7 +214,10 @@ def _unit(name: str, accelerator: Accelerator) -> MatrixUnit:
 def fit_own(table: KernelTable, form: _Form) -> Section:
     """The section of a table: physical form and surface fitted to every row, errors cross-validated."""
     folds = shape_hash({column: table.shape[column] for column in form.fold_by}) % np.uint64(FOLDS)
-    knots = [knots_for(size, count) for size, count in zip(form.place(table.shape), form.knots, strict=True)]
+    knots = [
+        knots_for(size, max(2, min(count, len(np.unique(size)))))
+        for size, count in zip(form.place(table.shape), form.knots, strict=True)
+    ]
     plain, corrected = np.zeros(len(table)), {ridge: np.zeros(len(table)) for ridge in RIDGES}
     for fold in sorted(set(folds.tolist())):
         out = folds == fold

@@ -134,6 +134,8 @@ class NumpyBackend:
             if case.variant == "gated":
                 return Prepared(lambda number: x / (1 + np.exp(-x)) * y)
             return Prepared(lambda number: 0.5 * x * (1 + np.tanh(0.79788456 * (x + 0.044715 * x * x * x))))
+        if case.name == "rotary and cache write":
+            return self._rotary(case)
         if case.name == "embedding":
             table = np.full((32768, case.width), 0.01, dtype=np.float32)
             rows = np.arange(tokens) * 31 % 32768
@@ -142,3 +144,22 @@ class NumpyBackend:
             logits = np.full((case.sequences, case.width), 0.01, dtype=np.float32)
             return Prepared(lambda number: logits.argmax(axis=-1))
         raise UnsupportedError(f"numpy does not run {case.key}")
+
+    def _rotary(self, case: Pass) -> Prepared:
+        """Split, rotate (or not) and append to the cache, as ``blocks.position_and_append`` does."""
+        B, T, H, K, d = case.sequences, case.new, case.heads, case.kv_heads, case.width
+        qkv = np.full((B, T, H + 2 * K, d), 0.01, dtype=np.float32)
+        keys, values = (np.zeros((B, K, T, d), dtype=np.float32) for _ in range(2))
+        cosine, sine = (np.full((T, 1, d), 0.7, dtype=np.float32) for _ in range(2))
+
+        def rotate(x: Any) -> Any:
+            return x * cosine + np.concatenate((-x[..., d // 2 :], x[..., : d // 2]), axis=-1) * sine
+
+        def run(number: int) -> Any:
+            q, k = qkv[:, :, :H], qkv[:, :, H : H + K]
+            if case.variant == "rotary":
+                q, k = rotate(q), rotate(k)
+            keys[:], values[:] = k.swapaxes(1, 2), qkv[:, :, H + K :].swapaxes(1, 2)
+            return q
+
+        return Prepared(run)

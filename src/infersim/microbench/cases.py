@@ -230,7 +230,7 @@ def _gemms(which: SetName, name: str, index: int, large: bool) -> Iterator[Gemm]
         which, (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024)
     )
     if large:
-        rows = (*rows, 1024, 2048, 4096, 8192)
+        rows = tuple(sorted({*rows, 1024, 2048, 4096, 8192}))
     budget = 1e14 if large else 5e9 if which == "quick" else 5e10
     for place, (n, k) in enumerate(shapes):
         for step, m in enumerate(rows):
@@ -290,8 +290,8 @@ def _passes(which: SetName, name: str, large: bool) -> Iterator[Pass]:
 
 def _streams(which: SetName, large: bool) -> Iterator[Stream]:
     top = 33 if large else 28 if which == "full" else 27
-    sizes = (14, 20, 26) if which == "tiny" else range(14, top + 1, 2 if which == "quick" else 1)
-    for power in (*sizes, *(() if which == "tiny" else (top,))):
+    sizes = (14, 20, 26) if which == "tiny" else (*range(14, top, 2 if which == "quick" else 1), top)
+    for power in sizes:
         for pattern in ("read", "copy"):
             yield Stream(pattern, 2**power)
 
