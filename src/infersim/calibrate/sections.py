@@ -54,6 +54,8 @@ class Section:
     surface: Surface | None
     rows: int
     """Rows the fit saw."""
+    shapes: tuple[tuple[int, int, int, int], ...]
+    """Experts: hidden, intermediate, number of experts, whether other ranks hold some; what these kernels were taken for."""
     physical: Spread
     """Error of the physical form alone, on rows the fit did not see."""
     final: Spread
@@ -135,10 +137,21 @@ def fit_section(table: KernelTable, found: Problem) -> Section:
         parameters,
         surface,
         len(fit),
+        expert_shapes(table),
         physical,
         final,
         table.source,
     )
+
+
+def expert_shapes(table: KernelTable) -> tuple[tuple[int, int, int, int], ...]:
+    """Hidden size, intermediate size, number of experts and whether other ranks hold some, of each measured shape."""
+    if table.kind != "moe":
+        return ()
+    shape = table.shape
+    columns = (shape["hidden"], shape["intermediate"], shape["num_experts"], shape["expert_parallel"] > 1)
+    rows = np.unique(np.column_stack(columns).astype(int), axis=0)
+    return tuple((h, i, e, apart) for h, i, e, apart in rows.tolist())
 
 
 def section_key(table: KernelTable) -> str:
@@ -224,7 +237,7 @@ def _experts(table: KernelTable, accelerator: Accelerator) -> Problem:
             expert_parallel=s["expert_parallel"],
         )  # fmt: skip
 
-    return Problem(time, [MoeParameters()], (), MOE_AXES, place, (9, 6, 5))
+    return Problem(time, [MoeParameters()], (), MOE_AXES, place, (7, 3, 5, 3))
 
 
 LATENT_SHAPE = {"kv_lora_rank": 512, "qk_rope_head_dim": 64, "qk_nope_head_dim": 128, "v_head_dim": 128}
@@ -288,9 +301,8 @@ def _collective(table: KernelTable, accelerator: Accelerator) -> Problem:
     link = accelerator.scale_up or accelerator.host_link
     if link is None:
         raise UnsupportedError(f"{accelerator.name} states no link between its devices")
-    kind = {"dispatch": "all_to_all", "combine": "all_to_all", "library_all_reduce": "all_reduce"}.get(
-        table.kernel, table.kernel
-    )
+    kernel = table.kernel.partition(".")[0]
+    kind = {"dispatch": "all_to_all", "combine": "all_to_all", "library_all_reduce": "all_reduce"}.get(kernel, kernel)
     network = _network_of(link)
 
     def time(s: Shape, p: CollectiveParameters) -> Array:
@@ -299,20 +311,21 @@ def _collective(table: KernelTable, accelerator: Accelerator) -> Problem:
         for n, k in sorted(set(zip(s["devices"].tolist(), nodes.tolist(), strict=True))):
             rows = (s["devices"] == n) & (nodes == k)
             path = LinkPath(int(n // k), int(k), link, network if k > 1 else None)
-            seconds[rows] = collective_time(kind, s["payload"][rows], path, p)
+            messages = {"message_bytes": s["message_bytes"][rows]} if "message_bytes" in s else {}
+            seconds[rows] = collective_time(kind, s["payload"][rows], path, p, **messages)
         return seconds
 
     pcie = link.topology == "pcie"
     base = PCIE if pcie else CollectiveParameters()
     across = () if "nodes" in table.shape and table.shape["nodes"].max() > 1 else ("node_hop", "node_efficiency")
     devices = (8.0,) if not accelerator.name.startswith("GB") else (4.0, 8.0, 72.0)
-    hold: tuple[str, ...] = ("limit", "own_devices", *across)
+    hold: tuple[str, ...] = ("limit", "own_devices", *across, *(() if "message_bytes" in table.shape else ("message",)))
     if table.kernel == "all_reduce":
         choices = [(limit, n) for limit in (*OWN_LIMITS.get(table.engine, (8e6,)), *((1.1e9,) if pcie else ()))
                    for n in ((1.0, 2.0) if pcie and accelerator.vendor == "NVIDIA" else devices)]  # fmt: skip
         starts = [replace(base, limit=limit, own_devices=n) for limit, n in choices]
     else:
-        starts = [replace(base, limit=1.0, own_devices=1.0)]
+        starts = [replace(base, limit=1.0, own_devices=1.0, message=2e-9 if "message_bytes" in table.shape else base.message)]
         hold = (*hold, "launch", "hop", "direct_efficiency", "direct_decay")
     return Problem(
         time, starts, hold, COLLECTIVE_AXES, lambda s: (s["payload"], s["devices"]), (12, 3),

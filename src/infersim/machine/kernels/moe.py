@@ -157,10 +157,10 @@ def moe_axes(
     *,
     tensor_parallel: Numbers = 1,
     expert_parallel: Numbers = 1,
-) -> tuple[Numbers, Numbers, Numbers]:
-    """Where a residual surface is read: tokens, experts a rank holds, elements of one expert's matrix on a rank."""
-    return tokens, num_experts / expert_parallel, hidden * (intermediate / tensor_parallel)
+) -> tuple[Numbers, Numbers, Numbers, Numbers]:
+    """Where a residual surface is read: tokens, experts a rank holds, its share of an expert's width, hidden size."""
+    return tokens, num_experts / expert_parallel, intermediate / tensor_parallel, hidden
 
 
-MOE_AXES = ("tokens", "experts", "expert_elements")
+MOE_AXES = ("tokens", "experts", "intermediate", "hidden")
 """Names of what ``moe_axes`` gives."""
