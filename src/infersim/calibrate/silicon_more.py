@@ -122,8 +122,9 @@ def _table(
 
 def _family(source: str) -> str:
     """Kernel family of a MoE kernel's name."""
-    for mark, family in (("min_latency", LOW_LATENCY), ("marlin", "marlin"), ("oaitriton", "oai_triton"), ("trtllm_moe", "trtllm"),
-                         ("flashinfer_trtllm", "trtllm"), ("triton", "triton"), ("cutlass", "cutlass"), ("deepgemm", "deepgemm")):  # fmt: skip
+    for mark, family in (("min_latency", LOW_LATENCY), ("marlin", "marlin"), ("oaitriton", "oai_triton"),
+                         ("trtllm_moe", "trtllm"), ("flashinfer_trtllm", "trtllm"), ("triton", "triton"),
+                         ("cutlass", "cutlass"), ("deepgemm", "deepgemm")):  # fmt: skip
         if mark in source:
             return family
     return "default"
@@ -402,25 +403,15 @@ def _exchange(base: Path, device: str, engine: str, left: Counter[str]) -> Itera
     low-latency ones (``.low_latency``), which send it to every expert."""
     found: dict[str, list[tuple[dict[str, Array], Array]]] = {}
     versions: list[str] = []
-
-    def add(
-        phase: str, few: bool, tokens: Array, experts: Array, hidden: Array, devices: Array, nodes: Array, width: float,
-        seconds: Array,
-    ) -> None:  # fmt: skip
-        visits = remote_visits(experts, devices, once_a_rank=not few)
-        message = hidden * width
-        shape = {"payload": tokens * visits * message, "devices": devices, "nodes": nodes, "message_bytes": message}
-        found.setdefault(f"{phase}.{LOW_LATENCY}" if few else phase, []).append((shape, seconds))
-
     for version, frame in _frames(base, f"comm/{engine}/*/moe_a2a_perf.parquet")[-1:]:
         versions.append(version)
-        for phase in ("dispatch", "combine"):
-            plain = (frame["phase"] == phase) & frame["comm_dtype"].isin(["default", "bfloat16"])
-            left["expert exchange: quantised on the way"] += int((frame["phase"] == phase).sum() - plain.sum())
+        plain = frame["comm_dtype"].isin(["default", "bfloat16"])
+        left["expert exchange: quantised on the way"] += int((~plain & frame["phase"].isin(PHASES)).sum())
+        for phase in PHASES:
             for few in (False, True):
-                rows = frame[plain & (frame["comm_backend"].str.endswith("_ll") == few)]
-                add(phase, few, *(column(rows, name) for name in ("num_tokens", "topk", "hidden_size", "ep_size", "node_num")),
-                    2.0, column(rows, "transmit_us") * 1e-6)  # fmt: skip
+                rows = frame[plain & (frame["phase"] == phase) & (frame["comm_backend"].str.endswith("_ll") == few)]
+                shape = _sent(rows, ("num_tokens", "topk"), column(rows, "ep_size"), 2.0, few=few)
+                found.setdefault(_exchange_key(phase, few), []).append((shape, column(rows, "transmit_us") * 1e-6))
     for mode, ending in (("ll", "avg_t_us"), ("normal", "transmit_us")):
         for version, frame in _frames(base, f"comm/{engine}/*/wideep_deepep_{mode}_perf.parquet"):
             versions.append(version)
@@ -429,10 +420,30 @@ def _exchange(base: Path, device: str, engine: str, left: Counter[str]) -> Itera
                 frame = frame[frame["node_num"] == 1]
             left["expert exchange: fewer than four experts a token"] += int((frame["num_topk"] < LEAST_EXCHANGED).sum())
             frame = frame[frame["num_topk"] >= LEAST_EXCHANGED]
-            nodes = column(frame, "node_num")
-            devices = nodes * (4.0 if device.startswith("GB") else 8.0)
-            for phase, width in (("dispatch", 1.0), ("combine", 2.0)):
-                add(phase, mode == "ll", *(column(frame, name) for name in ("num_token", "num_topk", "hidden_size")), devices,
-                    nodes, width, column(frame, f"{phase}_{ending}") * 1e-6)  # fmt: skip
+            devices = column(frame, "node_num") * (4.0 if device.startswith("GB") else 8.0)
+            for phase, width in zip(PHASES, (1.0, 2.0), strict=True):
+                shape = _sent(frame, ("num_token", "num_topk"), devices, width, few=mode == "ll")
+                seconds = column(frame, f"{phase}_{ending}") * 1e-6
+                found.setdefault(_exchange_key(phase, mode == "ll"), []).append((shape, seconds))
     for name, parts in found.items():
         yield _table("collective", device, engine, versions[-1], name, *_joined(parts))
+
+
+PHASES = ("dispatch", "combine")
+
+
+def _exchange_key(phase: str, few: bool) -> str:
+    return f"{phase}.{LOW_LATENCY}" if few else phase
+
+
+def _sent(rows: Any, names: tuple[str, str], devices: Array, width: float, *, few: bool) -> dict[str, Array]:
+    """What one rank sends: bytes altogether and a message; ``names`` of the columns with tokens and experts of each."""
+    tokens, experts = (column(rows, name) for name in names)
+    message = column(rows, "hidden_size") * width
+    visits = remote_visits(experts, devices, once_a_rank=not few)
+    return {
+        "payload": tokens * visits * message,
+        "devices": devices,
+        "nodes": column(rows, "node_num"),
+        "message_bytes": message,
+    }

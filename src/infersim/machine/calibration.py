@@ -68,7 +68,7 @@ LEAST_SPREAD = {
 }  # fmt: skip
 """Least spread of borrowed parameters, by kind and level; measured like the above."""
 
-ADDED_SPREAD = {"measured": 0.0, "same device": 0.1, "family": 0.2}
+ADDED_SPREAD = {"measured": 0.0, "same device": 0.1, "family": 0.2, "same link": 0.2}
 """Log spread added, in quadrature, for parameters of another engine or another device of the family: assumed."""
 
 SURFACE_UNIT = 1e-4
@@ -219,7 +219,7 @@ def _lookup(
             PARAMETERS[kind](), f"default: {kind}, a share of the memory bandwidth", DEFAULT_SPREAD[kind], "default"
         )
     engines = list(dict.fromkeys([under or calibration.engine, calibration.engine, *ENGINES]))
-    for device, borrowed in _lenders(calibration, kind):
+    for device, borrowed in lenders(calibration, kind):
         own = device == calibration.accelerator
         for candidate in _keys(kind, key):
             for engine in engines:
@@ -233,7 +233,7 @@ def _lookup(
                     candidate = _family_of(file, candidate, shape)
                     section = file.sections[kind][candidate]
                 spread = float(np.hypot(section["test_error"]["log_sd"], ADDED_SPREAD[level]))
-                shown = f" as {candidate}" if candidate.partition(".")[0] != key.partition(".")[0] else candidate[len(key) :]
+                shown = candidate[len(key) :] if candidate.startswith(key) else f" as {candidate}"
                 source = f"{level}: {kind} {key}{shown} on {device} under {engine} ({section['source']})"
                 surface = file.surfaces.get((kind, candidate)) if own else None
                 parameters = _parameters(kind, section, file.path, candidate)
@@ -243,7 +243,7 @@ def _lookup(
     return Fitted(parameters, source, DEFAULT_SPREAD[kind], "default")
 
 
-def _lenders(calibration: Calibration, kind: str) -> list[tuple[str, str]]:
+def lenders(calibration: Calibration, kind: str) -> list[tuple[str, str]]:
     """Devices whose measurements may stand for a calibration's, the nearest first, and what borrowing from each is called.
 
     Kernels are lent within a family of architectures. Collectives are lent by the kind of link: what crosses it is the
@@ -251,14 +251,13 @@ def _lenders(calibration: Calibration, kind: str) -> list[tuple[str, str]]:
     """
     if kind != "collective":
         stand_in = FAMILY_DEVICE.get(calibration.architecture)
-        lenders = [(calibration.accelerator, "family"), *([(stand_in, "family")] if stand_in else [])]
-        return list(dict(lenders).items())
-    link, lenders = calibration.link, {device: _device_link(device) for device in LINK_DEVICES}
+        return [(device, "family") for device in dict.fromkeys((calibration.accelerator, stand_in)) if device]
+    link, measured = calibration.link, {device: _device_link(device) for device in LINK_DEVICES}
     if link is None:
         return [(calibration.accelerator, "same link")]
-    near = sorted((abs(float(np.log(other.bandwidth / link.bandwidth))), device) for device, other in lenders.items()
+    near = sorted((abs(float(np.log(other.bandwidth / link.bandwidth))), device) for device, other in measured.items()
                   if other.topology == link.topology and device != calibration.accelerator)  # fmt: skip
-    own = lenders.get(calibration.accelerator, link).topology == link.topology
+    own = measured.get(calibration.accelerator, link).topology == link.topology
     return [(device, "same link") for device in ([calibration.accelerator] if own else []) + [name for _, name in near]]
 
 
@@ -295,8 +294,11 @@ def _family_of(file: CalibrationFile, key: str, shape: ExpertShape) -> str:
 
 SIMILAR = {
     "fp16": ("bf16",), "fp8": ("fp8_block",), "fp8_block": ("fp8",), "mxfp8": ("fp8_block", "fp8"), "int8": ("fp8", "bf16"),
-    "int4_g32": ("int4",), "int4_g64": ("int4",), "int4_zp": ("int4",), "mxfp4": ("int4", "nvfp4"), "nvfp4": ("mxfp4",), "mamba1": ("mamba2",), "kda": ("gated_delta_net",), "gated_delta_net": ("kda",),
-    "lightning": ("mamba2",), "send_recv": ("all_gather",), "reduce_scatter": ("all_gather",), "all_to_all": ("combine", "dispatch"),
+    "int4_g32": ("int4",), "int4_g64": ("int4",), "int4_zp": ("int4",), "mxfp4": ("int4", "nvfp4"), "nvfp4": ("mxfp4",),
+    "mamba1": ("mamba2",), "kda": ("gated_delta_net",), "gated_delta_net": ("kda",), "lightning": ("mamba2",),
+    "send_recv": ("all_gather",), "reduce_scatter": ("all_gather",), "all_to_all": ("combine", "dispatch"),
+    "dispatch": ("all_to_all",), "combine": ("all_to_all",), "dispatch.low_latency": ("dispatch", "all_to_all"),
+    "combine.low_latency": ("combine", "all_to_all"),
 }  # fmt: skip
 """Keys whose parameters stand in for a key that was not measured, nearest first."""
 
@@ -306,8 +308,7 @@ def _keys(kind: str, key: str) -> list[str]:
     if kind in ("attention", "mla"):
         return [key, f"bf16.{key.partition('.')[2]}"]
     if kind == "collective":
-        phase, _, family = key.partition(".")
-        return [key, *((name for name in SIMILAR.get(key, ())) if not family else (phase,))]
+        return [key, *SIMILAR.get(key, ())]
     if key.endswith(LOW_LATENCY):
         return [key]
     number_format, _, ungated = key.partition(".")
