@@ -98,7 +98,7 @@ def test_pcie_is_no_slow_nvlink():
     slow = float(collective_time("all_reduce", 2**24, Path(8, 1, SLOW, None)))
     fast = float(collective_time("all_reduce", 2**24, Path(8, 1, NVLINK, None)))
     assert slow > 15 * fast
-    assert family_default(Path(8, 1, SLOW, None)) is PCIE
+    assert family_default(SLOW) is PCIE
 
 
 # --- laws ------------------------------------------------------------------------------------------------------------

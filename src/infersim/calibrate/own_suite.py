@@ -18,7 +18,7 @@ import numpy.typing as npt
 from infersim.calibrate.fit import Spread, fit_parameters, spread
 from infersim.calibrate.measurements import KernelTable, Kind, shape_hash
 from infersim.calibrate.own_device import accelerator_of, engine_of
-from infersim.calibrate.sections import Section, section_key
+from infersim.calibrate.sections import Section, expert_shapes, section_key
 from infersim.calibrate.surface import fit_surface, knots_for
 from infersim.calibrate.write import write_calibration, write_text
 from infersim.machine.calibration import LIBRARIES
@@ -240,7 +240,8 @@ def fit_own(table: KernelTable, form: _Form) -> Section:
     surface = _surface(table, form, parameters, knots, best)
     final = replace(errors[best], log_sd=max(errors[best].log_sd, LEAST_SPREAD))
     return Section(
-        table.device, table.engine, table.kind, section_key(table), parameters, surface, len(table), physical, final, table.source
+        table.device, table.engine, table.kind, section_key(table), parameters, surface, len(table), expert_shapes(table), physical, final,
+        table.source,
     )  # fmt: skip
 
 
