@@ -83,10 +83,10 @@ def read_silicon_points(path: Path | None = None) -> Reading:
         if row["mode"] != "agg":
             left["disaggregated deployment"] += 1
             continue
-        key = (_figures(row), row["isl"], row["osl"], _users(row))
+        key = (_figures(row), row["isl"], row["osl"], row["system"])
         if key in best:
             left["the same measurement under another name"] += 1
-        if key not in best or (_asked(row) and not _asked(best[key])):
+        if key not in best or _told(row) > _told(best[key]):
             best[key] = row
     points = []
     for row in best.values():
@@ -119,38 +119,50 @@ def _point(row: Mapping[str, str], rules: Mapping[str, Any], recorded_plain: boo
         return f"unknown system {row['system']}"
     if not (_number(row["silicon_ttft_ms"]) > 0 and _number(row["silicon_tpot_ms"]) > 0):
         return "no TTFT or TPOT"
-    degrees = _degrees(row)
-    if isinstance(degrees, str):
-        return degrees
-    tensor, attention_data, expert = degrees
     users = _users(row)
     if not users:
         return "states no concurrency"
     image = re.search(r"(?:release:|openai:|sglang:|runtime:)([^;\s]+)", source)
     date = re.search(r"measured=(\d{4}-\d\d-\d\d)", source)
+    config = re.search(r"config_id=(\d+)", source)
+    asked, expert, data_parallel = _asked(row)
     facts: dict[str, Any] = {
-        "engine": row["backend"], "model": model.rpartition("/")[2], "device": DEVICES[row["system"]], "precision": row["precision"],
-        "users": users, "image": image[1] if image else "", "date": date[1] if date else "",
-        "input": int(row["isl"]), "output": int(row["osl"]), "tensor": tensor * attention_data, "recorded_plain": recorded_plain,
+        "origin": "inferencex" if public else "gap", "engine": row["backend"], "model": model.rpartition("/")[2],
+        "device": row["system"], "precision": row["precision"], "users": users, "image": image[1] if image else "",
+        "date": date[1] if date else "", "input": int(row["isl"]), "output": int(row["osl"]), "tensor": asked, "expert": expert,
+        "data_parallel": data_parallel, "recorded_plain": recorded_plain, "config_id": config[1] if config else "",
     }  # fmt: skip
+    drafted = _first(rules["speculative"], facts)
+    found = drafted.get("inferred", drafted["value"])
+    speculative = None if found == "unknown" else found
+    facts["speculative"] = drafted["value"]
     knobs: dict[str, Any] = {}
     extra: dict[str, Any] = {}
-    speculative: str | None = "none"
-    protocol = rules["protocol"] if public else {}
-    share = (1 + protocol["range_ratio"]) / 2 if public else 1.0
     if public:
-        found = _first(rules["speculative"], facts)["value"]
-        speculative = None if found == "unknown" else found
+        if row["system"] == "gb200" or asked not in NODE:
+            return "states sums over a disaggregated deployment, not a configuration"
+        degrees = _first(rules["parallelism"], facts)["degrees"]
+        tensor, attention_data, expert = (
+            {"T": asked, "E": expert}.get(degrees[name], degrees[name])
+            for name in ("tensor", "attention_data", "expert")
+        )
+        facts["data_parallel"] = attention_data > 1
         knobs, extra = _settings(_first(rules["settings"], facts), facts, users)
         held = _first(rules["held"], facts)
         knobs |= {name: held[name] for name in ("batch_wait_timeout_iters", "scheduler_recv_interval") if name in held}
+        protocol, share = rules["protocol"], (1 + rules["protocol"]["range_ratio"]) / 2
     else:
-        protocol = rules["inferred"][row["backend"]]
+        if _number(row["batch_size"]) != users:
+            return "batch size and users differ: replicas or attention data parallelism not stated"
+        if expert * max(int(_number(row["moe_tp_size"])), 1) not in (1, asked):
+            return "ranks of the experts differ from those of attention"
+        tensor, attention_data = asked, 1
+        protocol, share = rules["inferred"][row["backend"]], 1.0
         if protocol.get("slots_missing"):
             knobs["max_num_seqs"] = max(int(users) - protocol["slots_missing"], 1)
     scheme = known[1]
     return ServingPoint(
-        name=row["id"], source=f"aiconfigurator-core silicon_sample.csv; {source}", model=known[0], device=facts["device"],
+        name=row["id"], source=f"aiconfigurator-core silicon_sample.csv; {source}", model=known[0], device=DEVICES[row["system"]],
         engine=row["backend"], version=row["backend_version"] or None,
         parallelism=Parallelism(tensor=tensor, attention_data=attention_data, expert=expert), precision=scheme,
         kv_cache=extra.get("kv_cache"), input_tokens=share * facts["input"], output_tokens=share * facts["output"],
@@ -167,8 +179,8 @@ def _number(text: str) -> float:
 
 
 def _figures(row: Mapping[str, str]) -> tuple[float, float]:
-    """What identifies a measurement: no two runs agree in every digit of both."""
-    return round(_number(row["silicon_ttft_ms"]), 3), round(_number(row["silicon_tpot_ms"]), 4)
+    """What identifies a measurement of a load: no two runs agree in all these digits of both."""
+    return round(_number(row["silicon_ttft_ms"]), 2), round(_number(row["silicon_tpot_ms"]), 2)
 
 
 def _users(row: Mapping[str, str]) -> float:
@@ -177,34 +189,32 @@ def _users(row: Mapping[str, str]) -> float:
     return float(found[1]) if found else 0.0
 
 
-def _asked(row: Mapping[str, str]) -> tuple[int, int] | None:
-    """Tensor and expert degree in the row's name, as asked of the engine."""
-    found = re.search(r"_tp(\d+)(?:_0)?_ep(\d+)", row["id"])
-    return (int(found[1]), int(found[2])) if found else None
+def _told(row: Mapping[str, str]) -> tuple[bool, bool]:
+    """How much a record tells of its run: whether it is one with a public protocol, and whether its name has the degrees."""
+    return row["silicon_data_source"].startswith(("source_file=2026", "db-dump")), bool(NAMED.search(row["id"]))
 
 
-def _degrees(row: Mapping[str, str]) -> tuple[int, int, int] | str:
-    """Tensor, attention-data and expert degree, or why there is no fixed configuration.
+NAMED = re.compile(r"_tp(\d+)(?:_0)?_ep(\d+)")
+"""Tensor and expert degree in a row's name, as asked of the engine."""
 
-    Where the columns multiply what was asked for (tensor 64 for TP8 EP8), the square root is meant; with attention data
-    parallelism every rank is a data rank.
+
+def _asked(row: Mapping[str, str]) -> tuple[int, int, bool]:
+    """Devices of a replica, expert degree, and whether attention is data parallel, as recorded.
+
+    Where the columns multiply what was asked for (tensor 64 for TP8 EP8), those of the experts hold the degrees.
     """
     names = ("tp_size", "attention_dp_size", "moe_tp_size", "moe_ep_size")
     tensor, data, expert_tensor, expert = (max(int(_number(row[name])), 1) for name in names)
-    asked = _asked(row)
-    if asked is not None:
-        tensor, expert = asked
-        data = tensor if data > 1 else 1
-    elif data == 1 and expert_tensor == expert and expert_tensor * expert == tensor:
-        tensor = expert
-    elif data > 1 and expert_tensor == expert and expert * expert == data * tensor:
-        tensor = data = expert
-    elif data > 1 and data == tensor:
-        expert = tensor
-    ranks = max(tensor, data)
-    if ranks not in NODE or ranks % expert:
-        return "states sums over a disaggregated deployment, not a configuration"
-    return (1, data, max(expert, data)) if data > 1 else (tensor, 1, expert)
+    if not row["silicon_data_source"].startswith(("source_file=2026", "db-dump")):
+        return tensor, expert, False
+    named = NAMED.search(row["id"])
+    if named:
+        return int(named[1]), int(named[2]), tensor == 1 and data > 1
+    if row["backend"] == "vllm" and data > 1:
+        return tensor, data, False
+    if expert == 1 and tensor == expert_tensor:
+        return tensor, 1, False
+    return expert_tensor, expert, tensor == 1 and data > 1
 
 
 def _first(rules: list[dict[str, Any]], facts: Mapping[str, Any]) -> dict[str, Any]:
@@ -213,26 +223,34 @@ def _first(rules: list[dict[str, Any]], facts: Mapping[str, Any]) -> dict[str, A
 
 
 def _holds(condition: str, value: Any, facts: Mapping[str, Any]) -> bool:
-    if condition.endswith("_below"):
-        return bool(facts[condition.removesuffix("_below")] < value)
-    if condition.endswith("_not"):
-        return bool(facts[condition.removesuffix("_not")] != value)
-    if condition == "date_from":
-        return bool(facts["date"] >= value)
-    return bool(facts[condition] == value)
+    """Whether a fact meets a condition: equal to it, one of a list, or by ``_below``, ``_from``, ``_not``, ``_has``."""
+    name, _, ending = condition.rpartition("_")
+    if ending == "below":
+        return bool(facts[name] < value)
+    if ending == "from":
+        return bool(facts[name] >= value)
+    if ending == "not":
+        return bool(facts[name] != value)
+    if ending == "has":
+        return value in facts[name]
+    return facts[condition] in value if isinstance(value, list) else bool(facts[condition] == value)
 
 
 def _settings(rule: Mapping[str, Any], facts: Mapping[str, Any], users: float) -> tuple[dict[str, Any], dict[str, Any]]:
     """Engine knobs of a rule, with its token budget worked out, and what else it says about the run."""
     knobs: dict[str, Any] = {}
-    budget = rule.get("max_num_batched_tokens")
+    budget = rule.get("tokens")
     if budget:
-        tokens = budget.get("fixed") or (
-            budget.get("tokens", 0) * (facts["input"] + facts["output"]) + budget.get("prompt", 0) * facts["input"]
-            + budget.get("users", 0) * users + budget.get("slack", 0)
-        )  # fmt: skip
-        knobs["max_num_batched_tokens"] = int(max(tokens, budget.get("least", 1)))
-    slots = rule.get("max_num_seqs")
-    if slots:
-        knobs["max_num_seqs"] = int(users) if slots == "users" else slots
-    return knobs, {name: rule[name] for name in ("kv_cache", "stream_interval") if name in rule}
+        terms = (("prompt", facts["input"]), ("output", facts["output"]), ("users", users), ("slack", 1))
+        tokens = budget.get("fixed") or sum(budget.get(name, 0) * size for name, size in terms)
+        step = budget.get("step", 1)
+        knobs["max_num_batched_tokens"] = max(int(tokens) // step * step, budget.get("least", 1))
+    slots = rule.get("seqs")
+    if slots is not None:
+        share = 1.0 if slots == "users" else slots["users"] if isinstance(slots, dict) else None
+        knobs["max_num_seqs"] = slots if share is None else max(int(users * share), 1)
+    if "memory" in rule:
+        knobs["gpu_memory_utilization"] = rule["memory"]
+    cache = rule.get("kv_cache", "auto")
+    extra = {"kv_cache": cache} if cache != "auto" else {}
+    return knobs, extra | ({"stream_interval": rule["stream_interval"]} if "stream_interval" in rule else {})
