@@ -26,6 +26,19 @@ def distinct_experts(tokens: Numbers, num_experts: Numbers, experts_per_token: N
     return -num_experts * np.expm1(tokens * np.log1p(-share))
 
 
+def remote_visits(experts_per_token: Numbers, ranks: Numbers, *, once_a_rank: bool) -> Numbers:
+    """How often a token is expected to be sent to another of ``ranks`` that share the experts evenly.
+
+    Once for every expert elsewhere, k (1 - 1/n), or once for every rank that holds one, (n - 1) (1 - (1 - 1/n)^k), as
+    high-throughput kernels do. Routing that is limited to groups of ranks sends less.
+
+    >>> [round(float(remote_visits(8, n, once_a_rank=True)), 2) for n in (4, 8, 64)], float(remote_visits(8, 4, once_a_rank=False))
+    ([2.7, 4.6, 7.45], 6.0)
+    """
+    k, n = experts_per_token, ranks
+    return (n - 1) * (1 - (1 - 1 / n) ** k) if once_a_rank else k * (1 - 1 / n)
+
+
 MAX_OF_NORMALS = {1: 0.0, 2: 0.5642, 4: 1.0294, 8: 1.4236, 16: 1.7660, 32: 2.0697, 64: 2.3437, 128: 2.5944, 256: 2.8270}
 """Expected largest of n standard normal values. Source: Harter 1961, Expected values of normal order statistics."""
 

@@ -59,6 +59,8 @@ class Section:
     final: Spread
     """Error with the surface, on the same rows."""
     source: str
+    shapes: tuple[tuple[int, int, int, int], ...] = ()
+    """Experts: hidden, intermediate, number of experts, whether other ranks hold some; what these kernels were taken for."""
 
 
 @dataclass(frozen=True)
@@ -138,7 +140,18 @@ def fit_section(table: KernelTable, found: Problem) -> Section:
         physical,
         final,
         table.source,
+        expert_shapes(table),
     )
+
+
+def expert_shapes(table: KernelTable) -> tuple[tuple[int, int, int, int], ...]:
+    """Hidden size, intermediate size, number of experts and whether other ranks hold some, of each measured shape."""
+    if table.kind != "moe":
+        return ()
+    shape = table.shape
+    columns = (shape["hidden"], shape["intermediate"], shape["num_experts"], shape["expert_parallel"] > 1)
+    rows = np.unique(np.column_stack(columns).astype(int), axis=0)
+    return tuple((h, i, e, apart) for h, i, e, apart in rows.tolist())
 
 
 def section_key(table: KernelTable) -> str:
@@ -224,8 +237,11 @@ def _experts(table: KernelTable, accelerator: Accelerator) -> Problem:
             expert_parallel=s["expert_parallel"],
         )  # fmt: skip
 
-    return Problem(time, [MoeParameters()], (), MOE_AXES, place, (9, 6, 5))
+    return Problem(time, [MoeParameters()], (), MOE_AXES, place, (9, 4, 4, 2), ridge=0.03, smooth=0.03)
 
+
+LEAST_FOR_SURFACE = 300
+"""Rows of latent attention below which a table gets no surface and few parameters."""
 
 LATENT_SHAPE = {"kv_lora_rank": 512, "qk_rope_head_dim": 64, "qk_nope_head_dim": 128, "v_head_dim": 128}
 
@@ -252,7 +268,9 @@ def _latent(table: KernelTable, accelerator: Accelerator) -> Problem:
     else:
         starts = [usual, replace(usual, tile=1e-7)]
         hold = ("ramp", "ramp_bytes", "combine", "head_rows", "walk", "most_splits")
-    return Problem(time, starts, hold, LATENT_AXES, place, (6, 8, 4))
+        if len(table) < LEAST_FOR_SURFACE:  # long prompts alone: what short ones pay stays the default
+            return Problem(time, starts[:1], (*hold, "launch", "tile", "sequence", "query_passes", "memory_efficiency"))
+    return Problem(time, starts, hold, LATENT_AXES, place, (6, 8, 4), ridge=0.01, smooth=0.01)
 
 
 def _scan(table: KernelTable, accelerator: Accelerator, mixed: ScanParameters | None) -> Problem:
@@ -277,7 +295,10 @@ def _scan(table: KernelTable, accelerator: Accelerator, mixed: ScanParameters | 
             [replace(base, rows=rows) for rows in (4.0, 450.0)],
             ("compute_efficiency", "state_efficiency", "chain"),
         )
-    return Problem(time, starts, (), SCAN_AXES, lambda s: scan_axes(s["sequences"], s["new"], s["heads"]), (6, 9, 5))
+    return Problem(
+        time, starts, (), SCAN_AXES, lambda s: scan_axes(s["sequences"], s["new"], s["heads"]), (6, 9, 3),
+        ridge=0.01, smooth=0.01,
+    )  # fmt: skip
 
 
 OWN_LIMITS = {"vllm": (8e6,), "sglang": (1.7e7,), "trtllm": (1.2e6, 8.3e6, 1.7e7)}
@@ -288,9 +309,8 @@ def _collective(table: KernelTable, accelerator: Accelerator) -> Problem:
     link = accelerator.scale_up or accelerator.host_link
     if link is None:
         raise UnsupportedError(f"{accelerator.name} states no link between its devices")
-    kind = {"dispatch": "all_to_all", "combine": "all_to_all", "library_all_reduce": "all_reduce"}.get(
-        table.kernel, table.kernel
-    )
+    kernel = table.kernel.partition(".")[0]
+    kind = {"dispatch": "all_to_all", "combine": "all_to_all", "library_all_reduce": "all_reduce"}.get(kernel, kernel)
     network = _network_of(link)
 
     def time(s: Shape, p: CollectiveParameters) -> Array:
@@ -299,24 +319,26 @@ def _collective(table: KernelTable, accelerator: Accelerator) -> Problem:
         for n, k in sorted(set(zip(s["devices"].tolist(), nodes.tolist(), strict=True))):
             rows = (s["devices"] == n) & (nodes == k)
             path = LinkPath(int(n // k), int(k), link, network if k > 1 else None)
-            seconds[rows] = collective_time(kind, s["payload"][rows], path, p)
+            messages = {"message_bytes": s["message_bytes"][rows]} if "message_bytes" in s else {}
+            seconds[rows] = collective_time(kind, s["payload"][rows], path, p, **messages)
         return seconds
 
     pcie = link.topology == "pcie"
     base = PCIE if pcie else CollectiveParameters()
     across = () if "nodes" in table.shape and table.shape["nodes"].max() > 1 else ("node_hop", "node_efficiency")
     devices = (8.0,) if not accelerator.name.startswith("GB") else (4.0, 8.0, 72.0)
-    hold: tuple[str, ...] = ("limit", "own_devices", *across)
+    hold: tuple[str, ...] = ("limit", "own_devices", *across, *(() if "message_bytes" in table.shape else ("message",)))
     if table.kernel == "all_reduce":
         choices = [(limit, n) for limit in (*OWN_LIMITS.get(table.engine, (8e6,)), *((1.1e9,) if pcie else ()))
                    for n in ((1.0, 2.0) if pcie and accelerator.vendor == "NVIDIA" else devices)]  # fmt: skip
         starts = [replace(base, limit=limit, own_devices=n) for limit, n in choices]
     else:
-        starts = [replace(base, limit=1.0, own_devices=1.0)]
+        exchanged = replace(base, message=2e-9) if "message_bytes" in table.shape else base
+        starts = [replace(exchanged, limit=1.0, own_devices=1.0)]
         hold = (*hold, "launch", "hop", "direct_efficiency", "direct_decay")
     return Problem(
         time, starts, hold, COLLECTIVE_AXES, lambda s: (s["payload"], s["devices"]), (12, 3),
-        ridge=0.05, smooth=0.1, prior=0.3,
+        ridge=0.1, smooth=0.1, prior=0.3,
     )  # fmt: skip
 
 

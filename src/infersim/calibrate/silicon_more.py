@@ -17,6 +17,8 @@ import numpy.typing as npt
 
 from infersim.calibrate.measurements import KernelTable, Kind
 from infersim.errors import UnsupportedError
+from infersim.machine.calibration import LOW_LATENCY
+from infersim.routing import remote_visits
 
 Array = npt.NDArray[np.float64]
 
@@ -120,8 +122,9 @@ def _table(
 
 def _family(source: str) -> str:
     """Kernel family of a MoE kernel's name."""
-    for mark, family in (("marlin", "marlin"), ("oaitriton", "oai_triton"), ("trtllm_moe", "trtllm"), ("flashinfer_trtllm", "trtllm"),
-                         ("triton", "triton"), ("cutlass", "cutlass"), ("deepgemm", "deepgemm")):  # fmt: skip
+    for mark, family in (("min_latency", LOW_LATENCY), ("marlin", "marlin"), ("oaitriton", "oai_triton"),
+                         ("trtllm_moe", "trtllm"), ("flashinfer_trtllm", "trtllm"), ("triton", "triton"),
+                         ("cutlass", "cutlass"), ("deepgemm", "deepgemm")):  # fmt: skip
         if mark in source:
             return family
     return "default"
@@ -135,9 +138,6 @@ def _experts(base: Path, device: str, engine: str, left: Counter[str]) -> Iterat
             if name not in FORMATS:
                 left[f"experts: format {name} is not modelled"] += len(rows)
                 continue
-            slow = rows["kernel_source"].str.contains("min_latency")
-            left["experts: kernel for a few tokens, not the engine's default"] += int(slow.sum())
-            rows = rows[~slow]
             same_release = name in newest and newest[name][-1][0].partition("rc")[0] == version.partition("rc")[0]
             candidates = "rc" in version and same_release and len(rows) < LEAST_ROWS * 60
             if candidates:  # a later candidate adds shapes to the release
@@ -194,21 +194,109 @@ def _skew(distribution: Any) -> Array:
 # --- latent attention ------------------------------------------------------------------------------------------------
 
 
+SIBLINGS = ("sglang", "trtllm")
+"""Engines whose attention cores were measured by themselves."""
+
+LEAST_SHORTER = 2.0
+"""A module's attention is told from one at least this many times shorter."""
+
+LEAST_LONGER = 1.3
+"""A prompt's module takes at least this many times its partner's: a smaller difference drowns in the projections."""
+
+Core = tuple[float, ...]
+"""Sequences, new, cached, heads."""
+
+
 def _latent(base: Path, device: str, engine: str, left: Counter[str]) -> Iterator[KernelTable]:
     """Attention core of DeepSeek-V3 (rank 512, rope 64, nope 128, value 128), by cache format and phase."""
     for phase, name in (("prefill", "context"), ("decode", "generation")):
         frames = _frames(base, f"mla/{engine}/*/{name}_mla_perf.parquet")
         if not frames:
+            yield from _cores_of_modules(base, device, engine, phase, name, left)
             continue
         version, frame = frames[-1]
         left["latent attention: older version"] += sum(len(old) for _, old in frames[:-1])
         for cache, rows in frame.groupby("kv_cache_dtype"):
-            shape = {
-                "count": column(rows, "batch_size"), "new": column(rows, "isl"), "cached": column(rows, "step"),
-                "heads": column(rows, "num_heads"),
-            }  # fmt: skip
             formats = {"kv_cache": "fp8" if cache == "fp8" else "bf16"}
-            yield _table("mla", device, engine, version, phase, shape, column(rows, "latency") * 1e-3, formats)
+            yield _table("mla", device, engine, version, phase, _latent_shape(rows), _seconds(rows), formats)
+
+
+def _latent_shape(rows: Any) -> dict[str, Array]:
+    names = {"count": "batch_size", "new": "isl", "cached": "step", "heads": "num_heads"}
+    return {name: column(rows, given) for name, given in names.items()}
+
+
+def _seconds(rows: Any) -> Array:
+    seconds: Array = column(rows, "latency") * 1e-3
+    return seconds
+
+
+def _cores_of_modules(
+    base: Path, device: str, engine: str, phase: str, name: str, left: Counter[str]
+) -> Iterator[KernelTable]:
+    """Cores of an engine of which only whole modules were measured, projections included.
+
+    Two modules that project the same number of tokens differ by their attention alone. So a core is its module less the
+    module with the same tokens and the least attention, plus that one's core as a sibling engine has it: decode against
+    the shortest context, a prompt against the same tokens cut into the most sequences. The median over the projections'
+    formats counts, which quietens the noise of a difference.
+    """
+    modules = _frames(base, f"mla/{engine}/*/mla_{name}_module_perf.parquet")
+    if not modules:
+        return
+    version, frame = modules[-1]
+    left["latent attention: older version"] += sum(len(old) for _, old in modules[:-1])
+    for cache, rows in frame.groupby("kv_cache_dtype"):
+        cores: dict[Core, float] = {}
+        for sibling in SIBLINGS:
+            for _, other in _frames(base, f"mla/{sibling}/*/{name}_mla_perf.parquet")[-1:]:
+                same = other[other["kv_cache_dtype"] == cache]
+                for *shape, value in zip(*_latent_shape(same).values(), _seconds(same), strict=True):
+                    key = tuple(map(float, shape))
+                    cores[key] = min(float(value), cores.get(key, np.inf))
+        differences: dict[Core, list[tuple[float, float]]] = {}
+        for _, precision in rows.groupby("gemm_type"):
+            modules_of = _smallest(_latent_shape(precision), _seconds(precision))
+            for module, longer, partner in _less_projections(*modules_of, cores, phase == "decode"):
+                differences.setdefault(module, []).append((longer, partner))
+        left["latent attention: no module with the same tokens and less attention"] += len(rows) - sum(
+            map(len, differences.values())
+        )
+        found = []
+        for module, times in differences.items():
+            longer, partner = np.median(times, axis=0).tolist()
+            if longer > 0:
+                found.append((*module, longer + partner))
+            else:
+                left["latent attention: longer module no slower, noise"] += len(times)
+        if found:
+            *columns, seconds = np.array(found).T
+            parts = dict(zip(("count", "new", "cached", "heads"), columns, strict=True))
+            formats = {"kv_cache": "fp8" if cache == "fp8" else "bf16"}
+            yield _table("mla", device, engine, version, phase, parts, seconds, formats)
+
+
+def _less_projections(
+    shape: Mapping[str, Array], seconds: Array, cores: Mapping[Core, float], decode: bool
+) -> Iterator[tuple[Core, float, float]]:
+    """Of all modules that have a partner: shape, seconds longer than the partner, seconds of the partner's core."""
+    count, new, cached, heads = (column.tolist() for column in shape.values())
+    if decode:  # the files write a decode step's own token into its context: one less is cached
+        cached = [value - 1 for value in cached]
+    keys = list(zip(count, new, cached, heads, strict=True))
+    length = cached if decode else new
+    groups = [(b if decode else b * t, h) for b, t, _, h in keys]
+    partners: dict[tuple[float, float], int] = {}
+    for row in sorted(range(len(keys)), key=length.__getitem__):
+        if keys[row] in cores:
+            partners.setdefault(groups[row], row)
+    for row, group in enumerate(groups):
+        partner = partners.get(group)
+        if partner is None or length[row] < LEAST_SHORTER * max(length[partner], 1.0):
+            continue
+        if not decode and seconds[row] < LEAST_LONGER * seconds[partner]:
+            continue
+        yield keys[row], float(seconds[row] - seconds[partner]), cores[keys[partner]]
 
 
 # --- scans -----------------------------------------------------------------------------------------------------------
@@ -317,20 +405,19 @@ def _library(base: Path, device: str, engine: str, left: Counter[str]) -> Iterat
 
 
 def _exchange(base: Path, device: str, engine: str, left: Counter[str]) -> Iterator[KernelTable]:
-    """Dispatch and combine of experts, the faster of the low-latency and the high-throughput kernels at each size."""
-    found: dict[str, list[tuple[dict[str, Array], Array]]] = {"dispatch": [], "combine": []}
+    """Dispatch and combine of experts, by kernel: high-throughput ones, which send a token once to every rank it needs, and
+    low-latency ones (``.low_latency``), which send it to every expert."""
+    found: dict[str, list[tuple[dict[str, Array], Array]]] = {}
     versions: list[str] = []
     for version, frame in _frames(base, f"comm/{engine}/*/moe_a2a_perf.parquet")[-1:]:
         versions.append(version)
-        for phase in found:
-            rows = frame[(frame["phase"] == phase) & (frame["comm_dtype"].isin(["default", "bfloat16"]))]
-            left["expert exchange: quantised on the way"] += int((frame["phase"] == phase).sum()) - len(rows)
-            devices = column(rows, "ep_size")
-            payload = _sent(column(rows, "num_tokens"), column(rows, "topk"), column(rows, "hidden_size"), devices, 2.0)
-            nodes = column(rows, "node_num")
-            found[phase].append(
-                ({"payload": payload, "devices": devices, "nodes": nodes}, column(rows, "transmit_us") * 1e-6)
-            )
+        plain = frame["comm_dtype"].isin(["default", "bfloat16"])
+        left["expert exchange: quantised on the way"] += int((~plain & frame["phase"].isin(PHASES)).sum())
+        for phase in PHASES:
+            for few in (False, True):
+                rows = frame[plain & (frame["phase"] == phase) & (frame["comm_backend"].str.endswith("_ll") == few)]
+                shape = _sent(rows, ("num_tokens", "topk"), column(rows, "ep_size"), 2.0, few=few)
+                found.setdefault(_exchange_key(phase, few), []).append((shape, column(rows, "transmit_us") * 1e-6))
     for mode, ending in (("ll", "avg_t_us"), ("normal", "transmit_us")):
         for version, frame in _frames(base, f"comm/{engine}/*/wideep_deepep_{mode}_perf.parquet"):
             versions.append(version)
@@ -339,25 +426,30 @@ def _exchange(base: Path, device: str, engine: str, left: Counter[str]) -> Itera
                 frame = frame[frame["node_num"] == 1]
             left["expert exchange: fewer than four experts a token"] += int((frame["num_topk"] < LEAST_EXCHANGED).sum())
             frame = frame[frame["num_topk"] >= LEAST_EXCHANGED]
-            nodes = column(frame, "node_num")
-            devices = nodes * (4.0 if device.startswith("GB") else 8.0)
-            for phase, width in (("dispatch", 1.0), ("combine", 2.0)):
-                payload = _sent(
-                    column(frame, "num_token"),
-                    column(frame, "num_topk"),
-                    column(frame, "hidden_size"),
-                    devices,
-                    width,
-                )
-                shape = {"payload": payload, "devices": devices, "nodes": nodes}
-                found[phase].append((shape, column(frame, f"{phase}_{ending}") * 1e-6))
-    for phase, parts in found.items():
-        if parts:
-            yield _table("collective", device, engine, versions[-1], phase, *_joined(parts))
+            devices = column(frame, "node_num") * (4.0 if device.startswith("GB") else 8.0)
+            for phase, width in zip(PHASES, (1.0, 2.0), strict=True):
+                shape = _sent(frame, ("num_token", "num_topk"), devices, width, few=mode == "ll")
+                seconds = column(frame, f"{phase}_{ending}") * 1e-6
+                found.setdefault(_exchange_key(phase, mode == "ll"), []).append((shape, seconds))
+    for name, parts in found.items():
+        yield _table("collective", device, engine, versions[-1], name, *_joined(parts))
 
 
-def _sent(tokens: Array, experts_per_token: Array, hidden: Array, devices: Array, width: float) -> Array:
-    """Bytes one rank sends: every token to the ranks of its experts other than its own."""
-    visits = np.minimum(experts_per_token, devices) * (1 - 1 / devices)
-    sent: Array = tokens * visits * hidden * width
-    return sent
+PHASES = ("dispatch", "combine")
+
+
+def _exchange_key(phase: str, few: bool) -> str:
+    return f"{phase}.{LOW_LATENCY}" if few else phase
+
+
+def _sent(rows: Any, names: tuple[str, str], devices: Array, width: float, *, few: bool) -> dict[str, Array]:
+    """What one rank sends: bytes altogether and a message; ``names`` of the columns with tokens and experts of each."""
+    tokens, experts = (column(rows, name) for name in names)
+    message = column(rows, "hidden_size") * width
+    visits = remote_visits(experts, devices, once_a_rank=not few)
+    return {
+        "payload": tokens * visits * message,
+        "devices": devices,
+        "nodes": column(rows, "node_num"),
+        "message_bytes": message,
+    }

@@ -98,6 +98,8 @@ def write_calibration(
             "      parameters: {" + ", ".join(f"{name}: {_number(value)}" for name, value in found.items()) + "}"
         )
         lines.append(f"      rows: {section.rows}")
+        if section.shapes:
+            lines.append(f"      shapes: {[list(shape) for shape in section.shapes]}")
         lines.append(f"      test_error: {_error(section.final)}")
         lines.append(f"      test_error_without_surface: {_error(section.physical)}")
         lines.append(f"      source: {_quoted(section.source)}")

@@ -12,20 +12,21 @@ import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from infersim.errors import SpecError, did_you_mean
 from infersim.machine.kernels.attention import AttentionParameters
-from infersim.machine.kernels.collective import PCIE, CollectiveParameters
+from infersim.machine.kernels.collective import CollectiveParameters, family_default
 from infersim.machine.kernels.elementwise import ElementwiseParameters
 from infersim.machine.kernels.gemm import GemmParameters
 from infersim.machine.kernels.latent import LatentParameters
 from infersim.machine.kernels.moe import MoeParameters
 from infersim.machine.kernels.scan import ScanParameters
 from infersim.machine.surface import Surface, folded
-from infersim.specs.library import read_yaml, spec_folders
+from infersim.specs.hardware import Link
+from infersim.specs.library import load_accelerator, read_yaml, spec_folders
 
 PARAMETERS: dict[str, type[Any]] = {
     "gemm": GemmParameters, "attention": AttentionParameters, "elementwise": ElementwiseParameters, "mla": LatentParameters,
@@ -45,29 +46,48 @@ FAMILY_DEVICE = {
 }  # fmt: skip
 """The measured device that stands for its family."""
 
+LINK_DEVICES = ("A100-80GB-SXM", "H100-SXM", "B200-SXM", "GB200", "L40S", "RTX-PRO-6000-Blackwell")
+"""Measured devices that stand for others on the same kind of link."""
+
+LOW_LATENCY = "low_latency"
+"""Kernel family for small batches: experts of TensorRT-LLM, exchanges of DeepEP."""
+
 DEFAULT_SPREAD = {
     "gemm": 0.74,
     "attention": 1.08,
     "elementwise": 0.3,
-    "mla": 0.3,
-    "moe": 0.3,
-    "scan": 0.4,
-    "collective": 0.4,
+    "mla": 0.32,
+    "moe": 0.36,
+    "scan": 0.62,
+    "collective": 0.45,
 }
-"""Root mean square log error of the default parameters, by kind: of products and attention the median over measured tables
-(``benchmarks/borrowed.py``, 2026-11-23), of the others assumed."""
+"""Root mean square log error of the default parameters, by kind: the median over measured tables (``benchmarks/borrowed.py``,
+2026-11-23); of elementwise kernels assumed."""
 
 LEAST_SPREAD = {
     ("gemm", "same device"): 0.32, ("attention", "same device"): 0.48,
     ("gemm", "family"): 0.2, ("attention", "family"): 0.33,
+    ("mla", "same device"): 0.28, ("moe", "same device"): 0.39, ("scan", "same device"): 0.57, ("collective", "same device"): 0.18,
+    ("mla", "family"): 0.17, ("moe", "family"): 0.19, ("scan", "family"): 0.15, ("collective", "same link"): 0.31,
 }  # fmt: skip
 """Least spread of borrowed parameters, by kind and level; measured like the above."""
 
-ADDED_SPREAD = {"measured": 0.0, "same device": 0.1, "family": 0.2}
+ADDED_SPREAD = {"measured": 0.0, "same device": 0.1, "family": 0.2, "same link": 0.2}
 """Log spread added, in quadrature, for parameters of another engine or another device of the family: assumed."""
 
 SURFACE_UNIT = 1e-4
 """Surfaces are stored as whole multiples of this."""
+
+
+class ExpertShape(NamedTuple):
+    """What decides which kernels an engine takes for routed experts."""
+
+    hidden: float
+    intermediate: float
+    """Of one expert, before tensor parallel cuts it."""
+    num_experts: float
+    expert_parallel: bool = False
+    """Whole experts on other ranks."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +98,7 @@ class Fitted:
     source: str
     spread: float
     level: str
-    """measured, same device, family, or default."""
+    """measured, same device, family, same link, or default."""
     surface: Surface | None = field(default=None, repr=False)
     measured_range: tuple[tuple[str, float, float], ...] = ()
     """What the fit saw: name, smallest and largest size of each axis; empty where nothing was measured."""
@@ -188,7 +208,8 @@ class Calibration:
     accelerator: str
     architecture: str
     engine: str
-    pcie: bool = False
+    link: Link | None = None
+    """What joins the devices; None where there is one."""
     folders: tuple[Path, ...] = ()
     """Folders of calibrations that are looked through before those of the specs."""
 
@@ -202,12 +223,24 @@ class Calibration:
         """
         return _lookup(self, kind, key)
 
+    def experts(self, key: str, shape: ExpertShape, *, engine: str | None = None) -> Fitted:
+        """The same for routed experts of a shape, from the kernel family that the engine took for the nearest measured shape.
+
+        ``engine``: whose tables hold the kernels, where it is not this one.
+
+        >>> h200, shape = load_calibration("H200-SXM", "Hopper", "vllm"), ExpertShape(7168, 2048, 256)
+        >>> [h200.experts("fp8_block", one).source[:34] for one in (shape, shape._replace(expert_parallel=True))]
+        ['measured: moe fp8_block.triton on ', 'measured: moe fp8_block on H200-SX']
+        """
+        return _lookup(self, "moe", key, shape, engine)
+
 
 @functools.lru_cache(maxsize=4096)
-def _lookup(calibration: Calibration, kind: str, key: str) -> Fitted:
-    engines = [calibration.engine, *(engine for engine in (*ENGINES, *LIBRARIES) if engine != calibration.engine)]
-    stand_in = FAMILY_DEVICE.get(calibration.architecture)
-    for device in dict.fromkeys([calibration.accelerator, *([stand_in] if stand_in else [])]):
+def _lookup(
+    calibration: Calibration, kind: str, key: str, shape: ExpertShape | None = None, under: str | None = None
+) -> Fitted:
+    engines = list(dict.fromkeys([under or calibration.engine, calibration.engine, *ENGINES, *LIBRARIES]))
+    for device, borrowed in lenders(calibration, kind):
         own = device == calibration.accelerator
         for candidate in _keys(kind, key):
             for engine in engines:
@@ -216,9 +249,12 @@ def _lookup(calibration: Calibration, kind: str, key: str) -> Fitted:
                 if file is None or section is None:
                     continue
                 exact = engine == calibration.engine and candidate == key
-                level = "family" if not own else "measured" if exact else "same device"
+                level = borrowed if not own else "measured" if exact else "same device"
+                if shape is not None:
+                    candidate = _family_of(file, candidate, shape)
+                    section = file.sections[kind][candidate]
                 spread = float(np.hypot(section["test_error"]["log_sd"], ADDED_SPREAD[level]))
-                shown = "" if candidate == key else f" as {candidate}"
+                shown = candidate[len(key) :] if candidate.startswith(key) else f" as {candidate}"
                 source = f"{level}: {kind} {key}{shown} on {device} under {engine} ({section['source']})"
                 surface = file.surfaces.get((kind, candidate))
                 seen = _range_of(surface)
@@ -234,7 +270,7 @@ def _lookup(calibration: Calibration, kind: str, key: str) -> Fitted:
     if kind == "elementwise":
         source = "default: elementwise, a share of the memory bandwidth"
         return Fitted(PARAMETERS[kind](), source, DEFAULT_SPREAD[kind], "default")
-    parameters = PCIE if kind == "collective" and calibration.pcie else PARAMETERS[kind]()
+    parameters = family_default(calibration.link) if kind == "collective" else PARAMETERS[kind]()
     source = f"default: {kind} {key}, efficiencies reported for NVIDIA data-centre GPUs"
     return Fitted(parameters, source, DEFAULT_SPREAD[kind], "default")
 
@@ -246,11 +282,63 @@ def _range_of(surface: Surface | None) -> tuple[tuple[str, float, float], ...]:
     return tuple((axis, low, high) for axis, (low, high) in zip(surface.axes, ends, strict=True))
 
 
+def lenders(calibration: Calibration, kind: str) -> list[tuple[str, str]]:
+    """Devices whose measurements may stand for a calibration's, the nearest first, and what borrowing from each is called.
+
+    Kernels are lent within a family of architectures. Collectives are lent by the kind of link: what crosses it is the
+    link's business more than the device's; a device measured on another link than the system has lends nothing.
+    """
+    if kind != "collective":
+        stand_in = FAMILY_DEVICE.get(calibration.architecture)
+        return [(device, "family") for device in dict.fromkeys((calibration.accelerator, stand_in)) if device]
+    link, measured = calibration.link, {device: _device_link(device) for device in LINK_DEVICES}
+    if link is None:
+        return [(calibration.accelerator, "same link")]
+    near = sorted((abs(float(np.log(other.bandwidth / link.bandwidth))), device) for device, other in measured.items()
+                  if other.topology == link.topology and device != calibration.accelerator)  # fmt: skip
+    own = measured.get(calibration.accelerator, link).topology == link.topology
+    return [(device, "same link") for device in ([calibration.accelerator] if own else []) + [name for _, name in near]]
+
+
+@functools.lru_cache(maxsize=64)
+def _device_link(device: str) -> Link:
+    """The link that collectives among several of a measured device were timed on."""
+    accelerator = load_accelerator(device)
+    link = accelerator.scale_up or accelerator.host_link
+    assert link is not None
+    return link
+
+
+def _family_of(file: CalibrationFile, key: str, shape: ExpertShape) -> str:
+    """The section of a format whose kernels the engine took for the measured shape nearest to ``shape``.
+
+    Nearest in doublings of hidden size, intermediate size and number of experts; whole experts on other ranks apart, which
+    engines hand to kernels of their own.
+    """
+    found, least = key, float("inf")
+    for name, section in file.sections["moe"].items():
+        rest = name[len(key) :]
+        if not name.startswith(key) or any(part in rest.split(".") for part in ("ungated", LOW_LATENCY)):
+            continue
+        if rest and not rest.startswith("."):
+            continue
+        for hidden, intermediate, experts, spread_out in section.get("shapes", ()):
+            sizes = (hidden / shape.hidden, intermediate / shape.intermediate, experts / shape.num_experts)
+            apart = 20.0 * (bool(spread_out) != shape.expert_parallel)
+            distance = apart + sum(abs(float(np.log2(ratio))) for ratio in sizes)
+            if distance < least:
+                found, least = name, distance
+    return found
+
+
 SIMILAR = {
     "bf16": ("fp16", "fp32"), "fp16": ("bf16", "fp32"),
     "fp8": ("fp8_block",), "fp8_block": ("fp8",), "mxfp8": ("fp8_block", "fp8"), "int8": ("fp8", "bf16"),
-    "mxfp4": ("nvfp4",), "nvfp4": ("mxfp4",), "mamba1": ("mamba2",), "kda": ("gated_delta_net",), "gated_delta_net": ("kda",),
-    "lightning": ("mamba2",), "send_recv": ("all_gather",), "reduce_scatter": ("all_gather",), "all_to_all": ("combine", "dispatch"),
+    "int4_g32": ("int4",), "int4_g64": ("int4",), "int4_zp": ("int4",), "mxfp4": ("int4", "nvfp4"), "nvfp4": ("mxfp4",),
+    "mamba1": ("mamba2",), "kda": ("gated_delta_net",), "gated_delta_net": ("kda",), "lightning": ("mamba2",),
+    "send_recv": ("all_gather",), "reduce_scatter": ("all_gather",), "all_to_all": ("combine", "dispatch"),
+    "dispatch": ("all_to_all",), "combine": ("all_to_all",), "dispatch.low_latency": ("dispatch", "all_to_all"),
+    "combine.low_latency": ("combine", "all_to_all"),
 }  # fmt: skip
 """Keys whose parameters stand in for a key that was not measured, nearest first."""
 
@@ -274,13 +362,19 @@ def _keys(kind: str, key: str) -> list[str]:
     if kind == "elementwise":
         name, _, variant = key.partition(".")
         return list(dict.fromkeys([key, f"{name}.{OTHER_VARIANT.get(variant, variant)}", "copy"]))
-    return list(dict.fromkeys([key, *SIMILAR.get(key, ()), *(["bf16"] if kind in ("gemm", "moe") else [])]))
+    if kind == "collective":
+        return [key, *SIMILAR.get(key, ())]
+    if key.endswith(LOW_LATENCY):
+        return [key]
+    number_format, _, ungated = key.partition(".")
+    formats = (number_format, *SIMILAR.get(number_format, ()), *(["bf16"] if kind in ("gemm", "moe") else []))
+    return list(dict.fromkeys([*(f"{name}.{ungated}" for name in formats if ungated), *formats]))
 
 
 @functools.lru_cache(maxsize=256)
-def load_calibration(accelerator: str, architecture: str, engine: str, pcie: bool = False) -> Calibration:
-    """The calibration of an accelerator under an engine; files are read when they are first needed."""
-    return Calibration(accelerator, architecture, engine, pcie)
+def load_calibration(accelerator: str, architecture: str, engine: str, link: Link | None = None) -> Calibration:
+    """The calibration of an accelerator under an engine, its devices joined by ``link``; files are read when first needed."""
+    return Calibration(accelerator, architecture, engine, link)
 
 
 def every_section() -> list[dict[str, Any]]:

@@ -63,7 +63,8 @@ class Fabric:
                 f"{self.name} holds {per_node} devices per node and states no network between nodes, "
                 f"so a group of {devices} does not fit; use at most {per_node}, or name a system with a network"
             )
-        return Path(inside, nodes, self.scale_up if inside > 1 else None, self.scale_out if nodes > 1 else None)
+        inner = self.scale_up.among(inside) if self.scale_up and inside > 1 else None
+        return Path(inside, nodes, inner, self.scale_out if nodes > 1 else None)
 
 
 def ring_all_reduce_time(payload: Numbers, devices: int, bandwidth: float, latency: float = 0.0) -> Numbers:

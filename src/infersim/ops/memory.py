@@ -54,6 +54,10 @@ class Collective(Op):
     payload: Numbers
     devices: int
     stride: int = 1
+    experts_per_token: float = 0.0
+    """Dispatch and combine of experts: how many a token visits, of which kernels make different numbers of messages."""
+    message_bytes: float = float("inf")
+    """Dispatch and combine: bytes of one token on its way to one expert."""
 
     @property
     def bytes(self) -> Numbers:

@@ -302,7 +302,9 @@ def _experts(block: MixtureOfExperts, run: _Pass, count: float) -> Iterator[Op]:
     if groups > 1 and parallelism.expert > 1:
         visits = min(block.experts_per_token, parallelism.expert) * (1 - 1 / parallelism.expert)
         sent = tokens / parallelism.tensor * visits * width
-        yield Collective("expert dispatch", count, "all_to_all", sent * activations.bytes, ranks)
+        message = width * activations.bytes
+        yield Collective("expert dispatch", count, "all_to_all", sent * activations.bytes, ranks,
+                         experts_per_token=block.experts_per_token, message_bytes=message)  # fmt: skip
     elif groups > 1:
         yield Collective("expert all-gather", count, "all_gather", everyone * width * run.width, ranks)
     yield GroupedGemm(
@@ -310,7 +312,9 @@ def _experts(block: MixtureOfExperts, run: _Pass, count: float) -> Iterator[Op]:
         block.experts_per_token, block.gated, parallelism.expert_tensor, parallelism.expert,
     )  # fmt: skip
     if groups > 1 and parallelism.expert > 1:
-        yield Collective("expert combine", count, "all_to_all", sent * run.width, ranks)
+        message = width * run.width
+        yield Collective("expert combine", count, "all_to_all", sent * run.width, ranks,
+                         experts_per_token=block.experts_per_token, message_bytes=message)  # fmt: skip
     elif groups > 1:
         yield Collective("expert reduce-scatter", count, "reduce_scatter", everyone * width * run.width, ranks)
     if block.shared_intermediate_size:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from infersim.machine.calibration import DATA_SHEET, Fitted
+from infersim.machine.calibration import DATA_SHEET, LOW_LATENCY, ExpertShape, Fitted
 from infersim.machine.kernels.attention import attention_axes, attention_time
 from infersim.machine.kernels.collective import collective_time
 from infersim.machine.kernels.elementwise import elementwise_time
@@ -26,7 +26,10 @@ from infersim.ops.attention import Attention, Scan
 from infersim.ops.base import MatrixOp, Op
 from infersim.ops.matmul import Gemm, GroupedGemm
 from infersim.ops.memory import Collective, Elementwise, HostCopy
+from infersim.routing import remote_visits
+from infersim.specs.engine import ExpertKernels
 from infersim.specs.hardware import MatrixUnit
+from infersim.specs.precision import FORMATS
 
 Array = npt.NDArray[np.float64]
 Pricer = Callable[[Any, "Columns", Machine, Any], tuple[Any, Fitted]]
@@ -81,14 +84,19 @@ def kernel_seconds(
     return seconds, basis
 
 
-def without_passes_inside(ops: Sequence[Op], machine: Machine) -> list[Op]:
-    """The ops less the quantising passes that the measured time of the product behind them already holds."""
+def as_engine_runs(ops: Sequence[Op], machine: Machine) -> list[Op]:
+    """The ops as the engine's kernels run them: experts with activations in the kernels' format, and without the quantising
+    passes that the measured time of the product behind them already holds."""
     kept: list[Op] = []
     for op, following in zip(ops, [*ops[1:], None], strict=True):
         if op.name == "quantise" and isinstance(following, Gemm):
             fitted = _lookup(machine, "gemm", format_key(following))
             if fitted.level != "default" and fitted.parameters.input_pass > 0:
                 continue
+        if isinstance(op, GroupedGemm):
+            choice = expert_kernels(op, machine)
+            if choice and choice.quantised_to:
+                op = replace(op, activations=FORMATS[choice.quantised_to])
         kept.append(op)
     return kept
 
@@ -150,12 +158,30 @@ def _fused(fitted: Fitted, launch: float) -> Fitted:
 
 def _grouped(first: GroupedGemm, every: Columns, machine: Machine, unit: Any) -> tuple[Any, Fitted]:
     key = format_key(first) + ("" if first.gated else ".ungated")
-    fitted = _lookup(machine, "moe", key)
-    if (
-        first.tensor_parallel > 1
-    ):  # engines cut experts with their Triton kernels where the usual ones hold whole experts
-        cut = _lookup(machine, "moe", f"{key}.triton")
-        fitted = cut if cut.level == "measured" else fitted
+    shape = ExpertShape(first.hidden, first.intermediate, first.num_experts, first.expert_parallel > 1)
+    choice = expert_kernels(first, machine)
+    assert machine.calibration is not None
+    fitted = machine.calibration.experts(key, shape, engine=choice.measured_under if choice else None)
+    time = _experts_time(fitted, first, every, machine, unit)
+    if choice and choice.or_faster:
+        other = machine.calibration.experts(f"{key}.{choice.or_faster}", shape)
+        if other.level != "default":
+            quicker = _experts_time(other, first, every, machine, unit)
+            fitted = other if np.mean(quicker) < np.mean(time) else fitted
+            time = np.minimum(time, quicker)
+    return time, fitted
+
+
+def expert_kernels(op: GroupedGemm, machine: Machine) -> ExpertKernels | None:
+    """What the engine's spec says of its kernels for experts in these formats on this device, where it says anything."""
+    formats, architecture = (op.weights.name, op.activations.name), machine.accelerator.architecture
+    for choice in machine.engine.expert_kernels:
+        if formats == (choice.weights, choice.activations) and architecture in choice.architectures:
+            return choice
+    return None
+
+
+def _experts_time(fitted: Fitted, first: GroupedGemm, every: Columns, machine: Machine, unit: Any) -> Any:
     time = moe_time(
         every.tokens, first.hidden, first.intermediate, first.num_experts, first.experts_per_token, gated=first.gated,
         tensor_parallel=first.tensor_parallel, expert_parallel=first.expert_parallel, weight_bytes=first.weights.bytes,
@@ -165,7 +191,7 @@ def _grouped(first: GroupedGemm, every: Columns, machine: Machine, unit: Any) ->
         every.tokens, first.hidden, first.intermediate, first.num_experts, tensor_parallel=first.tensor_parallel,
         expert_parallel=first.expert_parallel,
     )  # fmt: skip
-    return time * fitted.correction(*axes), fitted
+    return time * fitted.correction(axes[0], held=tuple((axis, float(axes[axis])) for axis in (1, 2, 3)))
 
 
 def _attention(first: Attention, every: Columns, machine: Machine, unit: Any) -> tuple[Any, Fitted]:
@@ -241,13 +267,38 @@ def _any_unit(machine: Machine) -> MatrixUnit:
 
 
 def _collective(first: Collective, every: Columns, machine: Machine, unit: Any) -> tuple[Any, Fitted]:
-    moving = {"expert dispatch": "dispatch", "expert combine": "combine"}.get(first.name, first.kind)
-    fitted = _lookup(machine, "collective", moving)
+    if first.experts_per_token:
+        return _exchange(first, every, machine)
+    return _moved(first.kind, every.payload, first, machine)
+
+
+def _moved(key: str, payload: Any, first: Collective, machine: Machine) -> tuple[Any, Fitted]:
+    fitted = _lookup(machine, "collective", key)
     path = machine.fabric.path(first.devices, first.stride)
-    time = collective_time(first.kind, every.payload, path, fitted.parameters)
+    time = collective_time(first.kind, payload, path, fitted.parameters, message_bytes=first.message_bytes)
     if path.nodes == 1:
-        time = time * fitted.correction(every.payload, held=((1, float(first.devices)),))
+        time = time * fitted.correction(payload, held=((1, float(first.devices)),))
     return time, fitted
+
+
+def _exchange(first: Collective, every: Columns, machine: Machine) -> tuple[Any, Fitted]:
+    """Dispatch or combine by the faster kernels: low-latency ones send a token to every expert, the others once to a rank.
+
+    Engines choose by phase, low-latency for decode and high-throughput for prefill (``--deepep-mode auto`` of SGLang,
+    ``deepep_low_latency`` and ``deepep_high_throughput`` of vLLM), which is the faster one for the batches of each.
+    """
+    phase = "dispatch" if first.name == "expert dispatch" else "combine"
+    k, n = first.experts_per_token, first.devices
+    nominal = min(k, n) * (1 - 1 / n)
+    times, found = [], []
+    for key, once in ((phase, True), (f"{phase}.{LOW_LATENCY}", False)):
+        time, fitted = _moved(key, every.payload * (remote_visits(k, n, once_a_rank=once) / nominal), first, machine)
+        times.append(time)
+        found.append(fitted)
+    if found[1].level == "default":
+        return times[0], found[0]
+    quick = np.mean(times[1]) < np.mean(times[0])
+    return np.minimum(times[0], times[1]), found[int(quick)]
 
 
 def _host_copy(first: HostCopy, every: Columns, machine: Machine, unit: Any) -> tuple[Any, Fitted]:

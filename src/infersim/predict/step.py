@@ -251,9 +251,9 @@ def predict_step(
 def price(ops: Sequence[Op], machine: Machine, sequences: Numbers = 1.0, *, eager: bool = False) -> StepTime:
     """The time of each op on the machine, and of the step they make."""
     if machine.mode != "bound":
-        from infersim.predict.pricing import kernel_seconds, without_passes_inside
+        from infersim.predict.pricing import as_engine_runs, kernel_seconds
 
-        ops = without_passes_inside(ops, machine)
+        ops = as_engine_runs(ops, machine)
     unit_of = [_unit(op, machine) for op in ops]
     work = [op.flops for op in ops], [op.bytes for op in ops], [getattr(op, "link_bytes", 0.0) for op in ops]
     shape = np.broadcast_shapes(*{value.shape for values in work for value in values if isinstance(value, np.ndarray)})

@@ -50,6 +50,23 @@ class EngineMemory(Spec):
     """Copies of the (tokens x hidden) activations alive at the peak."""
 
 
+class ExpertKernels(Spec):
+    """Which kernels an engine runs routed experts with, where the format of the checkpoint does not tell.
+
+    Holds for experts of ``weights`` and ``activations`` (as the checkpoint has them) on devices of ``architectures``.
+    """
+
+    weights: str
+    activations: str
+    architectures: tuple[str, ...]
+    quantised_to: str | None = None
+    """The kernels quantise the activations to this format."""
+    measured_under: str | None = None
+    """The engine whose measurements hold the kernels, where this one's hold others."""
+    or_faster: str | None = None
+    """A second kernel family that a tuned server takes where it is faster."""
+
+
 class EngineSpec(Spec):
     """Defaults of one engine (and version, where they changed)."""
 
@@ -72,4 +89,5 @@ class EngineSpec(Spec):
     """Passes over the fp32 logits that default sampling takes."""
     host: HostOverhead
     memory: EngineMemory
+    expert_kernels: tuple[ExpertKernels, ...] = ()
     sources: tuple[Source, ...]

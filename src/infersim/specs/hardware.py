@@ -6,6 +6,7 @@ stay empty, and whatever needs them says so.
 
 from __future__ import annotations
 
+import functools
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
@@ -44,6 +45,24 @@ class Link(Spec):
     latency: Seconds | None = None
     devices: Annotated[int, Field(ge=1)] = 1
     topology: Literal["switch", "mesh", "ring", "torus", "pcie", "none"] = "switch"
+    pair_bandwidth: Bandwidth | None = None
+    """Of a mesh: what one device can send to one other, per direction. ``bandwidth`` is that of all its links together."""
+
+    def among(self, ranks: int) -> Link:
+        """The link as ``ranks`` devices see it that talk to each other alone.
+
+        >>> mesh = Link(name="xGMI", bandwidth="448 GB/s", pair_bandwidth="64 GB/s", devices=8, topology="mesh")
+        >>> mesh.among(2).bandwidth, mesh.among(8).bandwidth
+        (64000000000.0, 448000000000.0)
+        """
+        if self.pair_bandwidth is None or (ranks - 1) * self.pair_bandwidth >= self.bandwidth:
+            return self
+        return _narrowed(self, (ranks - 1) * self.pair_bandwidth)
+
+
+@functools.lru_cache(maxsize=256)
+def _narrowed(link: Link, bandwidth: float) -> Link:
+    return link.model_copy(update={"bandwidth": bandwidth})
 
 
 class Price(Spec):

@@ -9,6 +9,7 @@ import numpy as np
 from infersim.machine.kernels.base import Numbers, parameter
 from infersim.machine.network import Path, least_time
 from infersim.mechanisms import sent_share
+from infersim.specs.hardware import Link
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,9 @@ class CollectiveParameters:
     direct_decay: float = parameter(0.0, -0.5, 3.0, "the same of the engine's own kernel")
     node_hop: float = parameter(5e-6, 1e-6, 1e-4, "added by every step across nodes", unit="s", log=True)
     node_efficiency: float = parameter(0.74, 0.05, 1.0, "share of the network that large messages reach")
+    message: float = parameter(
+        1e-12, 1e-12, 1e-6, "expert exchange: added by every token sent to another rank", unit="s", log=True
+    )
 
 
 PCIE = CollectiveParameters(
@@ -41,16 +45,24 @@ PCIE = CollectiveParameters(
 """Family default where devices talk through PCIe switches and the host: between an L40S and an RTX PRO 6000 server."""
 
 
-def family_default(path: Path) -> CollectiveParameters:
+def family_default(link: Link | None) -> CollectiveParameters:
     """Parameters where nothing was measured: PCIe is no slow NVLink, what it reaches falls as devices grow."""
-    return PCIE if path.inner is not None and path.inner.topology == "pcie" else CollectiveParameters()
+    return PCIE if link is not None and link.topology == "pcie" else CollectiveParameters()
 
 
-def collective_time(kind: str, payload: Numbers, path: Path, parameters: CollectiveParameters | None = None) -> Numbers:
+def collective_time(
+    kind: str,
+    payload: Numbers,
+    path: Path,
+    parameters: CollectiveParameters | None = None,
+    *,
+    message_bytes: Numbers = np.inf,
+) -> Numbers:
     """Seconds of a collective over ``path``.
 
     ``payload`` [B], as in ``ops.memory.Collective``: all_reduce and send_recv the tensor each rank holds, all_gather the
-    gathered result, reduce_scatter the tensor each rank brings, all_to_all what each rank sends to the others together.
+    gathered result, reduce_scatter the tensor each rank brings, all_to_all what each rank sends to the others together, in
+    messages of ``message_bytes`` where tokens go to experts.
 
     Inside a node a small all-reduce among few devices takes the engine's own kernel, the faster of one-shot (each rank
     reads all peers, one latency, (n - 1) P) and two-shot (two latencies, 2 (n - 1)/n P); beyond ``limit``, among more
@@ -68,7 +80,7 @@ def collective_time(kind: str, payload: Numbers, path: Path, parameters: Collect
     >>> 5e-3 < float(collective_time("all_reduce", 2**24, Path(4, 1, pcie, None))) * 2 < 2e-2  # 4 x L40S: 6.7 ms
     True
     """
-    p = parameters if parameters is not None else family_default(path)
+    p = parameters if parameters is not None else family_default(path.inner)
     P = np.asarray(payload, dtype=float)
     g, k = path.inside, path.nodes
     seconds: Numbers = np.zeros_like(P)
@@ -91,6 +103,7 @@ def collective_time(kind: str, payload: Numbers, path: Path, parameters: Collect
         ways = np.log2(k) if kind == "all_reduce" else 1.0
         start = 0.0 if path.inner is not None and g > 1 else p.library_launch
         seconds = seconds + start + p.node_hop * steps * ways + crossing / (path.outer.bandwidth * p.node_efficiency)
+    seconds = seconds + p.message * P / message_bytes
     return np.where(P > 0, np.maximum(seconds, least_time(kind, P, path)), 0.0)
 
 

@@ -36,6 +36,7 @@ class MoeParameters:
     remote: float = parameter(
         0.2, 0.0, 1.0, "share of the traffic of other ranks' token-expert pairs that is paid here"
     )
+    remote_work: float = parameter(0.0, 0.0, 1.0, "share of the products of those pairs that is computed here")
     l2_rate: float = parameter(1.5, 1.0, 6.0, "rate of the last-level cache over that of the memory")
     l2_share: float = parameter(0.6, 0.1, 1.5, "share of the last-level cache that weights can fill")
 
@@ -122,7 +123,9 @@ def moe_time(
     columns = (products - 1.0) * f + d
     pairs, touched = expert_load(T, num_experts, experts_per_token, n, skew)
 
-    padded = np.maximum(pairs + touched * (p.tile / 2), touched * p.tile)
+    everyone = np.maximum(T * experts_per_token - pairs, 0.0)
+    worked = pairs + p.remote_work * everyone
+    padded = np.maximum(worked + touched * (p.tile / 2), touched * p.tile)
     tiles = padded * columns / (p.tile * 256.0)
     idle = np.minimum(wave_padding(tiles, rates.compute_units), 20.0)
     work = 2.0 * products * padded * d * f * (1.0 + p.depth / np.minimum(d, f))
@@ -138,7 +141,6 @@ def moe_time(
     spread = np.minimum(touched * columns / (256.0 * rates.compute_units * p.occupancy), 1.0)
     memory = drawn / (rates.bandwidth * p.memory_efficiency * spread)
 
-    everyone = np.maximum(T * experts_per_token - pairs, 0.0)
     between = (pairs + p.remote * everyone) * (2.0 * products * f * 2.0 + d * 4.0) + T * d * 4.0
     activations = p.passes * between / rates.bandwidth
 
@@ -157,10 +159,10 @@ def moe_axes(
     *,
     tensor_parallel: Numbers = 1,
     expert_parallel: Numbers = 1,
-) -> tuple[Numbers, Numbers, Numbers]:
-    """Where a residual surface is read: tokens, experts a rank holds, elements of one expert's matrix on a rank."""
-    return tokens, num_experts / expert_parallel, hidden * (intermediate / tensor_parallel)
+) -> tuple[Numbers, Numbers, Numbers, Numbers]:
+    """Where a residual surface is read: tokens, experts a rank holds, its share of an expert's width, hidden size."""
+    return tokens, num_experts / expert_parallel, intermediate / tensor_parallel, hidden
 
 
-MOE_AXES = ("tokens", "experts", "expert_elements")
+MOE_AXES = ("tokens", "experts", "intermediate", "hidden")
 """Names of what ``moe_axes`` gives."""
