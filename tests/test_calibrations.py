@@ -13,7 +13,7 @@ from infersim.calibrate.sections import Section, fit_section, problem
 from infersim.calibrate.write import write_calibration
 from infersim.errors import SpecError
 from infersim.machine import calibration
-from infersim.machine.calibration import Calibration, every_section, load_calibration, read_calibration
+from infersim.machine.calibration import Calibration, ExpertShape, every_section, load_calibration, read_calibration
 from infersim.machine.kernels.base import Rates
 from infersim.machine.kernels.gemm import GemmParameters, gemm_time
 from infersim.machine.surface import Surface, SurfaceSum
@@ -171,3 +171,31 @@ def test_wrong_parameters_are_named(tmp_path: Path) -> None:
     for given, said in (({"lunch": 1e-6}, "did you mean 'launch'"), ({"launch": "fast"}, "must be a number")):
         with pytest.raises(SpecError, match=said):
             calibration._parameters("gemm", {"parameters": given}, path, "bf16")
+
+
+def test_collectives_are_lent_by_link() -> None:
+    """An A10 talks over PCIe, so it borrows from an L40S and not from the A100, of whose family it is."""
+    a10, h20 = load_accelerator("A10"), load_accelerator("H20-SXM")
+    over_pcie = load_calibration("A10", a10.architecture, "vllm", a10.host_link).lookup("collective", "all_reduce")
+    over_nvlink = load_calibration("H20-SXM", h20.architecture, "vllm", h20.scale_up).lookup("collective", "all_reduce")
+    assert over_pcie.level == over_nvlink.level == "same link"
+    assert "on L40S" in over_pcie.source
+    assert "on H100-SXM" in over_nvlink.source
+
+
+def test_experts_take_the_kernels_of_the_nearest_measured_shape() -> None:
+    """vLLM on H200 runs block-scaled experts in Triton, whole ones on other ranks in CUTLASS; SGLang on B200 runs
+    MiniMax-M2.5's in Triton and DeepSeek-V3's in TensorRT-LLM's."""
+    h200 = load_calibration("H200-SXM", "Hopper", "vllm")
+    deepseek, minimax = ExpertShape(7168, 2048, 256), ExpertShape(3072, 1536, 256)
+    assert "fp8_block.triton on" in h200.experts("fp8_block", deepseek).source
+    assert "fp8_block on" in h200.experts("fp8_block", deepseek._replace(expert_parallel=True)).source
+    b200 = load_calibration("B200-SXM", "Blackwell", "sglang")
+    assert "fp8_block.triton on" in b200.experts("fp8_block", minimax).source
+    assert "fp8_block on" in b200.experts("fp8_block", deepseek).source
+
+
+def test_int4_experts_of_any_group_borrow_from_int4() -> None:
+    """Kimi-K2.5 keeps experts in 4 bits with groups of 32; the measured ones have groups of 128."""
+    found = load_calibration("H200-SXM", "Hopper", "vllm").experts("int4_g32", ExpertShape(7168, 2048, 384))
+    assert "as int4" in found.source

@@ -10,14 +10,21 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from infersim import load_model
 from infersim.machine.kernels.base import Rates
 from infersim.machine.kernels.collective import PCIE, CollectiveParameters, collective_time, family_default
 from infersim.machine.kernels.latent import LatentParameters, latent_attention_time
 from infersim.machine.kernels.moe import MoeParameters, expert_load, moe_time
 from infersim.machine.kernels.scan import ScanParameters, scan_time
-from infersim.machine.network import Path, least_time, ring_all_reduce_time
+from infersim.machine.machine import build_machine
+from infersim.machine.network import Fabric, Path, least_time, ring_all_reduce_time
+from infersim.ops.transformer import decode
+from infersim.predict.step import predict_step
 from infersim.routing import distinct_experts
+from infersim.specs.deployment import Parallelism
 from infersim.specs.hardware import Link
+from infersim.specs.library import load_accelerator, load_engine
+from infersim.specs.precision import precision
 
 H100 = Rates(flops=989e12, bandwidth=3.35e12, compute_units=132, l2_bytes=50e6)
 FASTER = replace(H100, flops=2 * H100.flops, bandwidth=2 * H100.bandwidth)
@@ -99,6 +106,34 @@ def test_pcie_is_no_slow_nvlink():
     fast = float(collective_time("all_reduce", 2**24, Path(8, 1, NVLINK, None)))
     assert slow > 15 * fast
     assert family_default(SLOW) is PCIE
+
+
+def test_a_pair_of_a_mesh_talks_over_one_link():
+    """Two of eight MI300X share one link of 64 GB/s, all eight use seven: 1 GiB takes at least 16.8 ms, and 4.2 ms."""
+    mi300x = Fabric.of(load_accelerator("MI300X"), None)
+    pair, whole = (float(least_time("all_reduce", 2**30, mi300x.path(n))) for n in (2, 8))
+    assert pair == pytest.approx(16.8e-3, rel=0.01)
+    assert whole == pytest.approx(4.19e-3, rel=0.01)
+
+
+def test_engines_say_which_kernels_run_experts():
+    """gpt-oss on one B200: TensorRT-LLM quantises activations to mxfp8 (207 us at 64 tokens, 891 us with bf16 ones);
+    DeepSeek-R1 in NVFP4 on eight takes the low-latency kernels (110 us, 247 us by CUTLASS)."""
+
+    def experts(model, scheme, tensor):
+        machine = build_machine(load_accelerator("B200-SXM"), None, load_engine("trtllm"), devices=tensor)
+        spec = load_model(model)
+        chosen = precision(scheme) if scheme else spec.precision
+        step = predict_step(spec, Parallelism(tensor=tensor), chosen, decode(64.0, 1000.0), machine)
+        part = next(part for part in step.parts() if part.name == "experts")
+        return float(part.seconds) / part.count, part.source
+
+    seconds, source = experts("openai/gpt-oss-120b", "", 1)
+    assert seconds == pytest.approx(207e-6, rel=0.25)
+    assert "mxfp8" in source
+    seconds, source = experts("deepseek-ai/DeepSeek-R1", "nvfp4", 8)
+    assert seconds == pytest.approx(110e-6, rel=0.25)
+    assert "low_latency" in source
 
 
 # --- laws ------------------------------------------------------------------------------------------------------------

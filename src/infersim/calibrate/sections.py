@@ -73,6 +73,8 @@ class Section:
     final: Spread
     """Error with the surface, on the same rows."""
     source: str
+    shapes: tuple[tuple[int, int, int, int], ...] = ()
+    """Experts: hidden, intermediate, number of experts, whether other ranks hold some; what these kernels were taken for."""
 
 
 @dataclass(frozen=True)
@@ -168,6 +170,7 @@ def fit_section(table: KernelTable, found: Problem) -> Section:
         physical,
         final,
         table.source,
+        expert_shapes(table),
     )
 
 

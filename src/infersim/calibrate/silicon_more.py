@@ -205,7 +205,7 @@ LEAST_LONGER = 1.3
 """A prompt's module takes at least this many times its partner's: a smaller difference drowns in the projections."""
 
 Core = tuple[float, ...]
-"""Sequences, new, cached, heads; a measured one has its seconds behind."""
+"""Sequences, new, cached, heads."""
 
 
 def _latent(base: Path, device: str, engine: str, left: Counter[str]) -> Iterator[KernelTable]:
@@ -239,7 +239,8 @@ def _cores_of_modules(
 
     Two modules that project the same number of tokens differ by their attention alone. So a core is its module less the
     module with the same tokens and the least attention, plus that one's core as a sibling engine has it: decode against
-    the shortest context, a prompt against the same tokens cut into the most sequences.
+    the shortest context, a prompt against the same tokens cut into the most sequences. The median over the projections'
+    formats counts, which quietens the noise of a difference.
     """
     modules = _frames(base, f"mla/{engine}/*/mla_{name}_module_perf.parquet")
     if not modules:
@@ -254,12 +255,21 @@ def _cores_of_modules(
                 for *shape, value in zip(*_latent_shape(same).values(), _seconds(same), strict=True):
                     key = tuple(map(float, shape))
                     cores[key] = min(float(value), cores.get(key, np.inf))
-        found: list[Core] = []
+        differences: dict[Core, list[tuple[float, float]]] = {}
         for _, precision in rows.groupby("gemm_type"):
-            found += _less_projections(
-                *_smallest(_latent_shape(precision), _seconds(precision)), cores, phase == "decode"
-            )
-        left["latent attention: no module with the same tokens and less attention"] += len(rows) - len(found)
+            modules_of = _smallest(_latent_shape(precision), _seconds(precision))
+            for module, longer, partner in _less_projections(*modules_of, cores, phase == "decode"):
+                differences.setdefault(module, []).append((longer, partner))
+        left["latent attention: no module with the same tokens and less attention"] += len(rows) - sum(
+            map(len, differences.values())
+        )
+        found = []
+        for module, times in differences.items():
+            longer, partner = np.median(times, axis=0).tolist()
+            if longer > 0:
+                found.append((*module, longer + partner))
+            else:
+                left["latent attention: longer module no slower, noise"] += len(times)
         if found:
             *columns, seconds = np.array(found).T
             parts = dict(zip(("count", "new", "cached", "heads"), columns, strict=True))
@@ -269,8 +279,8 @@ def _cores_of_modules(
 
 def _less_projections(
     shape: Mapping[str, Array], seconds: Array, cores: Mapping[Core, float], decode: bool
-) -> list[Core]:
-    """The cores, seconds behind, of all modules that have a partner."""
+) -> Iterator[tuple[Core, float, float]]:
+    """Of all modules that have a partner: shape, seconds longer than the partner, seconds of the partner's core."""
     count, new, cached, heads = (column.tolist() for column in shape.values())
     if decode:  # the files write a decode step's own token into its context: one less is cached
         cached = [value - 1 for value in cached]
@@ -281,17 +291,13 @@ def _less_projections(
     for row in sorted(range(len(keys)), key=length.__getitem__):
         if keys[row] in cores:
             partners.setdefault(groups[row], row)
-    found: list[Core] = []
     for row, group in enumerate(groups):
         partner = partners.get(group)
         if partner is None or length[row] < LEAST_SHORTER * max(length[partner], 1.0):
             continue
         if not decode and seconds[row] < LEAST_LONGER * seconds[partner]:
             continue
-        core = float(seconds[row] - seconds[partner]) + cores[keys[partner]]
-        if core > 0:
-            found.append((*keys[row], core))
-    return found
+        yield keys[row], float(seconds[row] - seconds[partner]), cores[keys[partner]]
 
 
 # --- scans -----------------------------------------------------------------------------------------------------------
