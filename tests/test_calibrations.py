@@ -16,6 +16,7 @@ from infersim.machine import calibration
 from infersim.machine.calibration import Calibration, every_section, load_calibration, read_calibration
 from infersim.machine.kernels.base import Rates
 from infersim.machine.kernels.gemm import GemmParameters, gemm_time
+from infersim.machine.surface import Surface, SurfaceSum
 from infersim.specs.library import load_accelerator, spec_folders
 
 FILES = sorted(path for folder in spec_folders("calibrations") for path in folder.glob("*.yaml"))
@@ -30,6 +31,7 @@ MEASURED = [
     "L40S",
     "RTX-PRO-6000-Blackwell",
     "Arc-Pro-B60",
+    "pooled",
 ]
 
 
@@ -37,7 +39,8 @@ MEASURED = [
 def test_every_file_loads(path: Path) -> None:
     found = read_calibration(path)
     assert path.stem == f"{found.accelerator}.{found.engine}"
-    load_accelerator(found.accelerator)
+    if found.accelerator != calibration.POOLED:
+        load_accelerator(found.accelerator)
     for kind, keys in found.sections.items():
         for key, section in keys.items():
             assert section["rows"] >= 10
@@ -45,8 +48,9 @@ def test_every_file_loads(path: Path) -> None:
             assert calibration._parameters(kind, section, path, key)
             surface = found.surfaces.get((kind, key))
             if surface is not None:
-                assert surface.values.size <= 324
-                assert np.all(np.abs(surface.values) <= 1.3)
+                parts = surface.parts if isinstance(surface, SurfaceSum) else (surface,)
+                assert sum(part.values.size for part in parts) <= 324
+                assert all(np.all(np.abs(part.values) <= 1.3) for part in parts)
 
 
 def test_every_measured_device_is_there() -> None:
@@ -54,7 +58,7 @@ def test_every_measured_device_is_there() -> None:
     assert sum(path.stat().st_size + path.with_suffix(".npz").stat().st_size for path in FILES) < 3e6
 
 
-RECORDED = {"gemm": 0.086, "attention": 0.150, "moe": 0.102, "mla": 0.086, "scan": 0.075, "collective": 0.114}
+RECORDED = {"gemm": 0.070, "attention": 0.086, "moe": 0.102, "mla": 0.086, "scan": 0.075, "collective": 0.114}
 """Mean absolute error over all unseen rows when the shipped files were made; a worse file must say so here."""
 
 
@@ -106,7 +110,7 @@ def _table(rates: Rates, truth: GemmParameters) -> KernelTable:
 def _fit() -> tuple[Section, GemmParameters]:
     h100 = load_accelerator("H100-SXM")
     rates = Rates(h100.peak_flops["bf16"], h100.memory.bandwidth, 132.0, h100.l2_cache or 0.0, h100.clock or 0.0)
-    truth = GemmParameters(launch=4e-6, compute_efficiency=0.7, memory_efficiency=0.8, depth=100.0, waves=0.4)
+    truth = GemmParameters(launch=4e-6, compute_efficiency=0.7, memory_efficiency=0.8, depth_step=7e-10, waves=0.4)
     table = _table(rates, truth)
     assert 0.1 < fit_rows(table).mean() < 0.5
     return fit_section(table, problem(table, h100)), truth
@@ -130,7 +134,8 @@ def test_what_is_written_reads_back(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     path = write_calibration(tmp_path, "H100-SXM", "vllm", [section], Counter({"gemm: format x": 3}), date="2026-01-01")
     found = read_calibration(path)
     surface = found.surfaces["gemm", "bf16"]
-    assert section.surface is not None
+    assert isinstance(section.surface, Surface)
+    assert isinstance(surface, Surface)
     np.testing.assert_allclose(surface.values, section.surface.values, atol=6e-5)
     assert isinstance(section.physical, Spread)
     (tmp_path / "calibrations").mkdir()
@@ -147,7 +152,7 @@ BROKEN = [
     ("accelerator: X\nengine: vllm\n", "sections: is missing"),
     ("accelerator: X\nengine: vllm\nsections: {gem: {bf16: {}}}\n", "did you mean 'gemm'"),
     (
-        "accelerator: X\nengine: vllm\nsections: {gemm: {bf16: {surface: {axes: [m], shape: [4]}}}}\n",
+        "accelerator: X\nengine: vllm\nsections: {gemm: {bf16: {surfaces: [{axes: [m], shape: [4]}]}}}\n",
         "missing from the companion",
     ),
 ]

@@ -18,7 +18,13 @@ from infersim.calibrate.fit import Spread, fit_parameters, spread
 from infersim.calibrate.measurements import KernelTable, fit_rows
 from infersim.calibrate.surface import fit_surface, knots_for
 from infersim.errors import UnsupportedError
-from infersim.machine.kernels.attention import ATTENTION_AXES, AttentionParameters, attention_axes, attention_time
+from infersim.machine.kernels.attention import (
+    ATTENTION_AXES,
+    CHOICES,
+    AttentionParameters,
+    attention_axes,
+    attention_time,
+)
 from infersim.machine.kernels.collective import COLLECTIVE_AXES, PCIE, CollectiveParameters, collective_time
 from infersim.machine.kernels.gemm import GemmParameters, gemm_time
 from infersim.machine.kernels.latent import LATENT_AXES, LatentParameters, latent_attention_time, latent_axes
@@ -26,7 +32,7 @@ from infersim.machine.kernels.moe import MOE_AXES, MoeParameters, moe_axes, moe_
 from infersim.machine.kernels.scan import SCAN_AXES, ScanParameters, scan_axes, scan_time
 from infersim.machine.machine import rates_of
 from infersim.machine.network import Path as LinkPath
-from infersim.machine.surface import Surface
+from infersim.machine.surface import AnySurface
 from infersim.specs.hardware import Accelerator
 from infersim.specs.library import load_accelerator
 from infersim.specs.precision import FORMATS, matrix_unit
@@ -38,8 +44,14 @@ LEAST_FIT_ROWS = 10
 """A table that offers a fit fewer rows is left out."""
 
 EAGER_LAUNCH = 25e-6
-"""A smallest product that takes longer than this was timed with its launch on the host, not in a graph: of no use for
-predicting an engine that captures graphs."""
+"""A smallest product that takes longer than this was timed with its launch on the host, not in a graph [s]."""
+
+HOST_NOISE = 0.15
+"""Mean error, on fitted rows twice as long as the launch, from which such a table tells of the host and not of the device."""
+
+
+RIDGE, SMOOTH = 0.05, 0.03
+"""Penalties, in rows' worth, of the surfaces of products and attention, chosen by ``benchmarks/select_forms.py``."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +63,7 @@ class Section:
     kind: str
     key: str
     parameters: Any
-    surface: Surface | None
+    surface: AnySurface | None
     rows: int
     """Rows the fit saw."""
     physical: Spread
@@ -70,11 +82,15 @@ class Problem:
     hold: Sequence[str] = ()
     axes: Sequence[str] = ()
     place: Callable[[Shape], Sequence[Array]] = lambda shape: ()
-    knots: Sequence[int] = ()
+    knots: Sequence[int | str | Sequence[float]] = ()
+    """Per axis: how many, the very ones (log2), or ``each`` size that occurs."""
+    layers: Sequence[Sequence[str]] = ()
+    """Axes of each of several surfaces that add up; none: one surface over all."""
     ridge: float = 0.3
     smooth: float = 0.5
     prior: float = 0.0
     rows: int = 3000
+    evaluations: int = 40
 
 
 def fit_tables(tables: Sequence[KernelTable], left: Counter[str]) -> Iterator[Section]:
@@ -92,12 +108,20 @@ def fit_tables(tables: Sequence[KernelTable], left: Counter[str]) -> Iterator[Se
             left[f"{table.kind}: too few rows"] += len(table)
             continue
         section = fit_section(table, found)
-        if table.kind == "gemm" and section.parameters.launch > EAGER_LAUNCH:
+        if _host_bound(section, table.take(seen), found):
             left[f"gemm {section.key}: timed without graphs"] += len(table)
             continue
         if table.kind == "scan" and table.kernel == "gated_delta_net":
             mixed = section.parameters
         yield section
+
+
+def _host_bound(section: Section, fit: KernelTable, found: Problem) -> bool:
+    """Whether a table of products shows the host's noise more than the device's time."""
+    if fit.kind != "gemm" or section.parameters.launch <= EAGER_LAUNCH:
+        return False
+    busy = fit.take(fit.seconds > 2 * section.parameters.launch)
+    return not len(busy) or spread(found.time(busy.shape, section.parameters), busy.seconds).mean > HOST_NOISE
 
 
 def fit_section(table: KernelTable, found: Problem) -> Section:
@@ -113,18 +137,21 @@ def fit_section(table: KernelTable, found: Problem) -> Section:
             hold=found.hold,
             rows=found.rows,
             prior=found.prior,
-            evaluations=40,
+            evaluations=found.evaluations,
         )
         for start in found.starts
     ]
     parameters = min(fits, key=lambda one: one.cost).parameters
     physical = spread(found.time(test.shape, parameters), test.seconds)
-    surface, final = None, physical
+    surface: AnySurface | None = None
+    final = physical
     if found.axes:
         sizes = tuple(found.place(fit.shape))
         knots = [knots_for(size, count) for size, count in zip(found.place(table.shape), found.knots, strict=True)]
         log_error = np.log(fit.seconds / found.time(fit.shape, parameters))
-        surface = fit_surface(found.axes, knots, sizes, log_error, ridge=found.ridge, smooth=found.smooth)
+        surface = fit_surface(
+            found.axes, knots, sizes, log_error, layers=found.layers, ridge=found.ridge, smooth=found.smooth
+        )
         corrected = found.time(test.shape, parameters) * np.exp(surface.at(*found.place(test.shape)))
         final = spread(corrected, test.seconds)
     return Section(
@@ -186,24 +213,41 @@ def _gemm(table: KernelTable, accelerator: Accelerator) -> Problem:
         return s["m"], s["n"], s["k"]
 
     hold = ("padding", "input_pass") if FORMATS[activations].bits >= 16 else ("padding",)
-    return Problem(time, [GemmParameters()], hold, ("m", "n", "k"), place, (10, 6, 5), rows=4000)
+    return Problem(time, [GemmParameters()], hold, ("m", "n", "k"), place, (10, 6, 5), ridge=RIDGE, smooth=SMOOTH)
 
 
 def _attention(table: KernelTable, accelerator: Accelerator) -> Problem:
     rates = rates_of(accelerator, matrix_unit(FORMATS["bf16"], FORMATS["bf16"], accelerator))
-    cache_bytes = FORMATS[table.formats["kv_cache"]].bytes
+    cache_bytes, decode, causal = (
+        FORMATS[table.formats["kv_cache"]].bytes,
+        table.kernel == "decode",
+        table.kernel != "encoder",
+    )
 
     def time(s: Shape, p: AttentionParameters) -> Array:
         seconds: Array = attention_time(
             s["count"], s["new"], s["cached"], heads=s["heads"], kv_heads=s["kv_heads"], key_dim=s["head_dim"],
-            value_dim=s["head_dim"], window=s["window"], kv_bytes=cache_bytes, rates=rates, parameters=p, cache_in_l2=True,
+            value_dim=s["head_dim"], window=s["window"], causal=causal, kv_bytes=cache_bytes, rates=rates, parameters=p,
+            decode=decode, cache_in_l2=True,
         )  # fmt: skip
         return seconds
 
     def place(s: Shape) -> Sequence[Array]:
-        return attention_axes(s["count"], s["new"], s["cached"], s["heads"], s["kv_heads"], s["window"])
+        return attention_axes(
+            s["count"], s["new"], s["cached"], s["heads"], s["kv_heads"], s["head_dim"], s["window"], decode=decode
+        )
 
-    return Problem(time, [AttentionParameters()], (), ATTENTION_AXES, place, (6, 7, 3, 2), rows=4000)
+    usual = AttentionParameters()
+    starts = [usual, replace(usual, skips_window=0.0)]
+    if decode:
+        starts += [replace(usual, packed=32.0), replace(usual, packed_in_window=0.0)]
+    hold = CHOICES if decode else (*CHOICES, "lone")
+    return Problem(time, starts, hold, ATTENTION_AXES, place, KNOTS, LAYERS, RIDGE, SMOOTH)
+
+
+KNOTS = (8, 4, (1.0, 4.0), "each")
+LAYERS = (("extent", "streams", "group"), ("extent", "streams", "head_dim"))
+"""Surfaces of attention: one by how many query heads share keys (one, two, 16, most: other kernels), one by head dimension."""
 
 
 def _experts(table: KernelTable, accelerator: Accelerator) -> Problem:

@@ -104,10 +104,11 @@ def _smallest(shape: Mapping[str, Array], seconds: Array) -> tuple[dict[str, Arr
     return {name: values[chosen] for name, values in shape.items()}, seconds[chosen]
 
 
-def _table(
+def kernel_table(
     kind: Kind, device: str, engine: str, version: str, kernel: str, shape: Mapping[str, Array], seconds: Array,
     formats: Mapping[str, str] | None = None,
 ) -> KernelTable:  # fmt: skip
+    """Columns as a table: one row per shape, the fastest; rows without a time go."""
     columns, least = _smallest(shape, seconds)
     good = np.isfinite(least) & (least > 0)
     columns = {name: values[good] for name, values in columns.items()}
@@ -175,7 +176,7 @@ def _experts(base: Path, device: str, engine: str, left: Counter[str]) -> Iterat
                 shape, seconds = joined[label]
                 shape = {**shape, "gated": np.full(len(seconds), 0.0 if two else 1.0)}
                 formats = {"weights": weights, "activations": activations}
-                yield _table("moe", device, engine, version, kernel, shape, seconds, formats)
+                yield kernel_table("moe", device, engine, version, kernel, shape, seconds, formats)
 
 
 def _joined(parts: list[tuple[dict[str, Array], Array]]) -> tuple[dict[str, Array], Array]:
@@ -208,7 +209,7 @@ def _latent(base: Path, device: str, engine: str, left: Counter[str]) -> Iterato
                 "heads": column(rows, "num_heads"),
             }  # fmt: skip
             formats = {"kv_cache": "fp8" if cache == "fp8" else "bf16"}
-            yield _table("mla", device, engine, version, phase, shape, column(rows, "latency") * 1e-3, formats)
+            yield kernel_table("mla", device, engine, version, phase, shape, column(rows, "latency") * 1e-3, formats)
 
 
 # --- scans -----------------------------------------------------------------------------------------------------------
@@ -258,11 +259,11 @@ def _scans(base: Path, device: str, engine: str, left: Counter[str]) -> Iterator
             parts[part] = _smallest({key: values[chosen] for key, values in shape.items()}, seconds[chosen])
         kind = SCAN_KINDS[name]
         if name == "mamba2":
-            yield _table("scan", device, engine, version, f"{kind}.convolution", *parts["conv"])
+            yield kernel_table("scan", device, engine, version, f"{kind}.convolution", *parts["conv"])
             continue
         both = _sum(parts["conv"], parts["scan"])
         left["scan: convolution or scan alone"] += len(parts["conv"][1]) + len(parts["scan"][1]) - 2 * len(both[1])
-        yield _table("scan", device, engine, version, kind, *_joined([both, parts["whole"]]))
+        yield kernel_table("scan", device, engine, version, kind, *_joined([both, parts["whole"]]))
 
 
 def _sum(
@@ -294,7 +295,7 @@ def _all_reduce(base: Path, device: str, engine: str, left: Counter[str]) -> Ite
         left["all-reduce: launched eagerly"] += int(eager.sum())
         frame = frame[~eager]
     shape = {"payload": column(frame, "message_size") * ELEMENT_BYTES, "devices": column(frame, "num_gpus")}
-    yield _table("collective", device, engine, version, "all_reduce", shape, column(frame, "latency") * 1e-3)
+    yield kernel_table("collective", device, engine, version, "all_reduce", shape, column(frame, "latency") * 1e-3)
 
 
 def _library(base: Path, device: str, engine: str, left: Counter[str]) -> Iterator[KernelTable]:
@@ -313,7 +314,9 @@ def _library(base: Path, device: str, engine: str, left: Counter[str]) -> Iterat
         if kind == "all_to_all":  # what stays on the rank is no payload
             payload = payload * (devices - 1) / devices
         seconds = column(frame, "latency")[chosen] * 1e-3
-        yield _table("collective", device, engine, version, kind, {"payload": payload, "devices": devices}, seconds)
+        yield kernel_table(
+            "collective", device, engine, version, kind, {"payload": payload, "devices": devices}, seconds
+        )
 
 
 def _exchange(base: Path, device: str, engine: str, left: Counter[str]) -> Iterator[KernelTable]:
@@ -353,7 +356,7 @@ def _exchange(base: Path, device: str, engine: str, left: Counter[str]) -> Itera
                 found[phase].append((shape, column(frame, f"{phase}_{ending}") * 1e-6))
     for phase, parts in found.items():
         if parts:
-            yield _table("collective", device, engine, versions[-1], phase, *_joined(parts))
+            yield kernel_table("collective", device, engine, versions[-1], phase, *_joined(parts))
 
 
 def _sent(tokens: Array, experts_per_token: Array, hidden: Array, devices: Array, width: float) -> Array:

@@ -12,10 +12,12 @@ import numpy as np
 
 from infersim.calibrate.fit import Spread
 from infersim.calibrate.measurements import FIT_SHARE, KernelTable
-from infersim.calibrate.sections import Section, fit_tables
+from infersim.calibrate.pooled import pooled_sections
+from infersim.calibrate.sections import Section, fit_tables, section_key
 from infersim.calibrate.silicon_dense import dense_tables
 from infersim.calibrate.silicon_more import FOLDERS, more_tables
-from infersim.machine.calibration import ENGINES, SURFACE_UNIT
+from infersim.machine.calibration import ENGINES, POOLED, SURFACE_UNIT
+from infersim.machine.surface import SurfaceSum
 
 KINDS = ("gemm", "attention", "mla", "moe", "scan", "collective")
 
@@ -43,7 +45,10 @@ def calibrate(
     date: str,
     progress: Callable[[str], None] = lambda line: None,
 ) -> list[Section]:
-    """Fit every device and engine that was measured and write the files into ``target``; returns all sections."""
+    """Fit every device and engine that was measured and write the files into ``target``; returns all sections.
+
+    Without a choice of ``devices`` also what stands in for the others: parameters fitted to all devices together.
+    """
     target.mkdir(parents=True, exist_ok=True)
     everything: list[Section] = []
     for device in devices or FOLDERS:
@@ -53,7 +58,26 @@ def calibrate(
                 write_calibration(target, device, engine, sections, left, date=date)
             everything += sections
             progress(f"{device} {engine}: {len(sections)} sections, {sum(left.values()):,} rows left out")
+    if not devices:
+        for engine in engines:
+            everything += _write_pooled(target, engine, everything, folder, date)
+            progress(f"{POOLED} {engine}: what stands in for devices that were not measured")
     return everything
+
+
+def _write_pooled(
+    target: Path, engine: str, measured: Sequence[Section], folder: Path | None, date: str
+) -> list[Section]:
+    """Fit and write the parameters that the engine's measured devices share, over the tables whose own fits stand."""
+    sound = {(s.device, s.engine, s.kind, s.key) for s in measured}
+    tables = [
+        table
+        for device in FOLDERS for table in dense_tables(device, engine, folder, Counter())
+        if (device, engine, table.kind, section_key(table)) in sound
+    ]  # fmt: skip
+    sections = sorted(pooled_sections(tables), key=lambda s: (KINDS.index(s.kind), s.key))
+    write_calibration(target, POOLED, engine, sections, Counter(), date=date)
+    return sections
 
 
 SILICON_DATA = "aiconfigurator-core (PyPI, Apache-2.0), kernel timings by NVIDIA"
@@ -102,10 +126,12 @@ def write_calibration(
         lines.append(f"      test_error_without_surface: {_error(section.physical)}")
         lines.append(f"      source: {_quoted(section.source)}")
         if section.surface is not None:
-            shape = [len(grid) for grid in section.surface.knots]
-            lines.append(f"      surface: {{axes: [{', '.join(section.surface.axes)}], shape: {shape}}}")
-            knots += [np.asarray(grid, dtype=np.float32) for grid in section.surface.knots]
-            values.append(np.round(section.surface.values.ravel() / SURFACE_UNIT).astype(np.int16))
+            lines.append("      surfaces:")
+            for part in section.surface.parts if isinstance(section.surface, SurfaceSum) else (section.surface,):
+                shape = [len(grid) for grid in part.knots]
+                lines.append(f"        - {{axes: [{', '.join(part.axes)}], shape: {shape}}}")
+                knots += [np.asarray(grid, dtype=np.float32) for grid in part.knots]
+                values.append(np.round(part.values.ravel() / SURFACE_UNIT).astype(np.int16))
     path = target / f"{device}.{engine}.yaml"
     packed = path.with_suffix(".npz.part")
     with packed.open("wb") as file:

@@ -24,7 +24,7 @@ from infersim.machine.kernels.gemm import GemmParameters
 from infersim.machine.kernels.latent import LatentParameters
 from infersim.machine.kernels.moe import MoeParameters
 from infersim.machine.kernels.scan import ScanParameters
-from infersim.machine.surface import Surface, folded
+from infersim.machine.surface import AnySurface, Surface, SurfaceSum, folded
 from infersim.specs.library import read_yaml, spec_folders
 
 PARAMETERS: dict[str, type[Any]] = {
@@ -44,6 +44,9 @@ FAMILY_DEVICE = {
     "Blackwell-GeForce": "RTX-PRO-6000-Blackwell", "Battlemage": "Arc-Pro-B60",
 }  # fmt: skip
 """The measured device that stands for its family."""
+
+POOLED = "pooled"
+"""What stands in the place of a device in the file of parameters that were fitted to every measured device together."""
 
 DEFAULT_SPREAD = {
     "gemm": 0.74,
@@ -79,7 +82,7 @@ class Fitted:
     spread: float
     level: str
     """measured, same device, family, or default."""
-    surface: Surface | None = field(default=None, repr=False)
+    surface: AnySurface | None = field(default=None, repr=False)
     measured_range: tuple[tuple[str, float, float], ...] = ()
     """What the fit saw: name, smallest and largest size of each axis; empty where nothing was measured."""
 
@@ -118,7 +121,7 @@ class CalibrationFile:
     accelerator: str
     engine: str
     sections: dict[str, dict[str, dict[str, Any]]]
-    surfaces: dict[tuple[str, str], Surface]
+    surfaces: dict[tuple[str, str], AnySurface]
 
 
 @functools.lru_cache(maxsize=64)
@@ -136,7 +139,7 @@ def read_calibration(path: Path) -> CalibrationFile:
                 knots, values = arrays["knots"].astype(float), arrays["values"].astype(float) * SURFACE_UNIT
         except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
             raise SpecError("is not a companion of surfaces; make the calibration again", file=packed) from error
-    surfaces: dict[tuple[str, str], Surface] = {}
+    surfaces: dict[tuple[str, str], AnySurface] = {}
     at_knot = at_value = 0
     for kind, keys in data["sections"].items():
         if kind not in PARAMETERS:
@@ -144,20 +147,22 @@ def read_calibration(path: Path) -> CalibrationFile:
                 f"unknown kind of kernel; {did_you_mean(str(kind), PARAMETERS)}", field=f"sections.{kind}", file=path
             )
         for key, section in keys.items():
-            if "surface" not in section:
-                continue
-            shape, grids = tuple(section["surface"]["shape"]), []
-            size = int(np.prod(shape))
-            if at_knot + sum(shape) > len(knots) or at_value + size > len(values):
-                raise SpecError(
-                    "its surfaces are missing from the companion", field=f"sections.{kind}.{key}", file=path
-                )
-            for count in shape:
-                grids.append(knots[at_knot : at_knot + count])
-                at_knot += count
-            table = values[at_value : at_value + size].reshape(shape)
-            at_value += size
-            surfaces[kind, key] = Surface(tuple(section["surface"]["axes"]), tuple(grids), table)
+            parts = []
+            for stated in section.get("surfaces", ()):
+                shape, grids = tuple(stated["shape"]), []
+                size = int(np.prod(shape))
+                if at_knot + sum(shape) > len(knots) or at_value + size > len(values):
+                    raise SpecError(
+                        "its surfaces are missing from the companion", field=f"sections.{kind}.{key}", file=path
+                    )
+                for count in shape:
+                    grids.append(knots[at_knot : at_knot + count])
+                    at_knot += count
+                table = values[at_value : at_value + size].reshape(shape)
+                at_value += size
+                parts.append(Surface(tuple(stated["axes"]), tuple(grids), table))
+            if parts:
+                surfaces[kind, key] = parts[0] if len(parts) == 1 else SurfaceSum(tuple(parts))
     return CalibrationFile(path, data["accelerator"], data["engine"], data["sections"], surfaces)
 
 
@@ -234,12 +239,20 @@ def _lookup(calibration: Calibration, kind: str, key: str) -> Fitted:
     if kind == "elementwise":
         source = "default: elementwise, a share of the memory bandwidth"
         return Fitted(PARAMETERS[kind](), source, DEFAULT_SPREAD[kind], "default")
+    for candidate in _keys(kind, key):
+        for engine in engines:
+            file = calibration_file(POOLED, engine)
+            if file and candidate in file.sections.get(kind, {}):
+                section = file.sections[kind][candidate]
+                shown = "" if candidate == key else f" as {candidate}"
+                source = f"default: {kind} {key}{shown} of all measured devices under {engine} ({section['source']})"
+                return Fitted(_parameters(kind, section, file.path, candidate), source, DEFAULT_SPREAD[kind], "default")
     parameters = PCIE if kind == "collective" and calibration.pcie else PARAMETERS[kind]()
     source = f"default: {kind} {key}, efficiencies reported for NVIDIA data-centre GPUs"
     return Fitted(parameters, source, DEFAULT_SPREAD[kind], "default")
 
 
-def _range_of(surface: Surface | None) -> tuple[tuple[str, float, float], ...]:
+def _range_of(surface: AnySurface | None) -> tuple[tuple[str, float, float], ...]:
     if surface is None:
         return ()
     ends = ((float(2.0 ** knots[0]), float(2.0 ** knots[-1])) for knots in surface.knots)
@@ -269,8 +282,9 @@ OTHER_VARIANT = {
 def _keys(kind: str, key: str) -> list[str]:
     """The key itself and those that stand in for it."""
     if kind in ("attention", "mla"):
-        phase = key.partition(".")[2]
-        return list(dict.fromkeys([key, f"bf16.{phase}", f"fp32.{phase}"]))
+        cache, _, phase = key.partition(".")
+        phases = [phase, "prefill"] if phase == "encoder" else [phase]
+        return list(dict.fromkeys(f"{each}.{part}" for part in phases for each in (cache, "bf16", "fp32")))
     if kind == "elementwise":
         name, _, variant = key.partition(".")
         return list(dict.fromkeys([key, f"{name}.{OTHER_VARIANT.get(variant, variant)}", "copy"]))
@@ -292,6 +306,8 @@ def every_section() -> list[dict[str, Any]]:
     rows = []
     for path in found.values():
         file = read_calibration(path)
+        if file.accelerator == POOLED:
+            continue
         for kind, keys in file.sections.items():
             for key, section in keys.items():
                 record = {"accelerator": file.accelerator, "engine": file.engine, "kind": kind, "key": key}

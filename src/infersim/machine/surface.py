@@ -20,6 +20,8 @@ Array = npt.NDArray[np.float64]
 FADE = 2.0
 """Doublings beyond the outermost knot over which the correction fades to zero."""
 
+_COUNT = np.arange(64.0)
+
 LIMIT = 1.2
 """Largest correction, in natural logarithm: a factor of 3.3 up or down."""
 
@@ -68,16 +70,53 @@ class Surface:
         return fades * sum(flat.take(index) * weight for index, weight in corners)
 
 
+@dataclass(frozen=True, eq=False)
+class SurfaceSum:
+    """Surfaces over some of the same axes each, whose corrections add. Parts share the knots of an axis that they share.
+
+    >>> m, n, k = (np.array([0.0, 4.0]),) * 3
+    >>> both = SurfaceSum((Surface(("m", "n"), (m, n), np.full((2, 2), 0.1)), Surface(("m", "k"), (m, k), np.eye(2))))
+    >>> both.axes, round(float(both.at(1.0, 1.0, 4.0)), 3)
+    (('m', 'n', 'k'), 0.6)
+    """
+
+    parts: tuple[Surface, ...]
+
+    @property
+    def axes(self) -> tuple[str, ...]:
+        """Every axis once, in the order in which the parts name them."""
+        return tuple(dict.fromkeys(axis for part in self.parts for axis in part.axes))
+
+    @property
+    def knots(self) -> tuple[Array, ...]:
+        """The knots of every axis, in the order of ``axes``."""
+        known = {axis: knots for part in self.parts for axis, knots in zip(part.axes, part.knots, strict=True)}
+        return tuple(known.values())
+
+    def at(self, *sizes: Numbers) -> Numbers:
+        """The correction (natural logarithm) at sizes given in the order of ``axes``; they broadcast."""
+        given = dict(zip(self.axes, sizes, strict=True))
+        total: Any = 0.0
+        for part in self.parts:
+            total = total + part.at(*(given[axis] for axis in part.axes))
+        return total
+
+
+AnySurface = Surface | SurfaceSum
+
+
 @functools.lru_cache(maxsize=8192)
-def folded(surface: Surface, fixed: tuple[tuple[int, float], ...]) -> Surface:
+def folded(surface: AnySurface, fixed: tuple[tuple[int, float], ...]) -> Surface:
     """The surface with some axes held: (number of the axis, size) each. What stays open keeps its order.
 
     >>> bump = Surface(("m", "n"), (np.array([0.0, 4.0, 8.0]), np.array([8.0, 12.0])), np.array([[0, 0], [0.2, 0.4], [0, 0.0]]))
     >>> float(folded(bump, ((1, 1024.0),)).at(16.0)), float(bump.at(16.0, 1024.0))
     (0.3, 0.3)
     """
-    values: Any = surface.values
     held = dict(fixed)
+    if isinstance(surface, SurfaceSum):
+        return _folded_sum(surface, {surface.axes[axis]: size for axis, size in fixed})
+    values: Any = surface.values
     for axis in sorted(held, reverse=True):
         knots, place = surface.knots[axis], float(np.log2(max(held[axis], 1e-9)))
         values = _fade(place, knots) * _held(values, axis, place, knots)
@@ -85,13 +124,24 @@ def folded(surface: Surface, fixed: tuple[tuple[int, float], ...]) -> Surface:
     return Surface(tuple(surface.axes[axis] for axis in rest), tuple(surface.knots[axis] for axis in rest), values)
 
 
+def _folded_sum(surface: SurfaceSum, held: dict[str, float]) -> Surface:
+    """One surface over the axes that stay open, on which the parts' values add up."""
+    rest = [axis for axis in surface.axes if axis not in held]
+    knots = dict(zip(surface.axes, surface.knots, strict=True))
+    total = np.zeros(tuple(len(knots[axis]) for axis in rest))
+    for part in surface.parts:
+        line = folded(part, tuple((number, held[axis]) for number, axis in enumerate(part.axes) if axis in held))
+        total += line.values.reshape([len(knots[axis]) if axis in line.axes else 1 for axis in rest])
+    return Surface(tuple(rest), tuple(knots[axis] for axis in rest), total)
+
+
 @functools.lru_cache(maxsize=1024)
-def _lines(surface: Surface, fixed: tuple[tuple[tuple[int, float], ...], ...]) -> Array:
+def _lines(surface: AnySurface, fixed: tuple[tuple[tuple[int, float], ...], ...]) -> Array:
     """One row of values along the open axis for each way of holding the others."""
     return np.stack([folded(surface, held).values for held in fixed])
 
 
-def along_first_axis(surface: Surface, sizes: Array, fixed: tuple[tuple[tuple[int, float], ...], ...]) -> Any:
+def along_first_axis(surface: AnySurface, sizes: Array, fixed: tuple[tuple[tuple[int, float], ...], ...]) -> Any:
     """The correction at ``sizes`` of the first axis, one row for each way of holding the other axes.
 
     >>> bump = Surface(("m", "n"), (np.array([0.0, 4.0, 8.0]), np.array([8.0, 12.0])), np.array([[0, 0], [0.2, 0.4], [0, 0.0]]))
@@ -117,15 +167,12 @@ def _fade(place: Any, knots: Array) -> Any:
 
 
 def _place(place: Any, knots: Array) -> tuple[Any, Any]:
-    """Index of the knot to the left and the share of the way to the next one; knots are evenly spaced."""
-    last = len(knots) - 1
-    steps = (place - knots[0]) * (last / (knots[-1] - knots[0]))
-    if isinstance(steps, float):
-        steps = min(max(steps, 0.0), float(last))
-        left = min(int(steps), last - 1)
-        return left, steps - left
-    steps = np.minimum(np.maximum(steps, 0.0), float(last))
-    index = np.minimum(steps.astype(np.intp), last - 1)
+    """Index of the knot to the left and the share of the way to the next one; the ends beyond the ends."""
+    steps = np.interp(place, knots, _COUNT[: len(knots)])
+    if isinstance(place, float):
+        left = min(int(steps), len(knots) - 2)
+        return left, float(steps) - left
+    index = np.minimum(steps.astype(np.intp), len(knots) - 2)
     return index, steps - index
 
 

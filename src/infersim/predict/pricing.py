@@ -193,7 +193,9 @@ def _attention_of(phase: str, first: Attention, every: Columns, machine: Machine
         )  # fmt: skip
         time = time * fitted.correction(*latent_axes(sequences, every.new, cached, first.heads))
         return np.where(np.asarray(every.sequences) * np.asarray(every.new) > 1e-6, time, 0.0), fitted
-    fitted = _lookup(machine, "attention", f"{cache}.{phase}")
+    decode = phase == "decode"
+    alike = "encoder" if not (first.causal or first.cross or decode) else phase
+    fitted = _lookup(machine, "attention", f"{cache}.{alike}")
     sequences, new, cached, causal = every.sequences, every.new, every.cached, first.causal
     if first.chunk or first.cross or first.stride > 1 or first.top_k is not None:
         # as many queries as keys at most, each block of them seeing the keys its queries see on average
@@ -205,11 +207,13 @@ def _attention_of(phase: str, first: Attention, every: Columns, machine: Machine
     time = attention_time(
         sequences, new, cached, heads=first.heads, kv_heads=first.kv_heads, key_dim=first.key_dim, value_dim=first.value_dim,
         window=first.window, causal=causal, q_bytes=first.query_bytes, kv_bytes=first.cache_bytes, rates=rates,
-        parameters=fitted.parameters,
+        parameters=fitted.parameters, decode=decode,
     )  # fmt: skip
     if fitted.surface is not None:
-        count, keys, group, kv_heads = attention_axes(sequences, new, cached, first.heads, first.kv_heads, first.window)
-        time = time * fitted.correction(count, keys, held=((2, group), (3, kv_heads)))
+        extent, streams, group, width = attention_axes(
+            sequences, new, cached, first.heads, first.kv_heads, first.key_dim, first.window, decode=decode
+        )
+        time = time * fitted.correction(extent, streams, held=((2, group), (3, width)))
     return np.where(busy, time, 0.0), fitted
 
 
@@ -273,9 +277,12 @@ def _attention_sizes(op: Attention) -> tuple[Any, ...]:
     sequences, keys = np.maximum(op.sequences, 1e-9), np.asarray(op.pairs) / np.maximum(op.new, 1e-9)
     if op.latent is not None:
         return latent_axes(sequences, op.new, op.cached, op.heads)
+    decode = _phase(op.new) == "decode"
     if op.chunk or op.cross or op.stride > 1 or op.top_k is not None:
-        return attention_axes(sequences, 0.0, keys, op.heads, op.kv_heads)
-    return attention_axes(sequences, op.new, op.cached, op.heads, op.kv_heads, op.window)
+        return attention_axes(
+            sequences, op.new if not decode else 0.0, keys, op.heads, op.kv_heads, op.key_dim, decode=decode
+        )
+    return attention_axes(sequences, op.new, op.cached, op.heads, op.kv_heads, op.key_dim, op.window, decode=decode)
 
 
 def _grouped_sizes(op: GroupedGemm) -> tuple[Any, ...]:

@@ -6,26 +6,43 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from infersim.machine.kernels.base import Numbers, Rates, cache_speed_up, parameter, soft_max, wave_padding
+from infersim.machine.kernels.base import Numbers, Rates, cache_speed_up, fastest, parameter, soft_max
 from infersim.mechanisms import keys_read, visible_pairs
 
-QUERY_TILE = 128.0
-"""Queries that one tile of a prefill kernel holds (FlashAttention-2 and -3)."""
+TILES = ((16.0,), (64.0,), (128.0,))
+"""Query rows of the tiles that a kernel selector chooses among; heads that share keys are packed into one tile."""
 
 
 @dataclass(frozen=True)
 class AttentionParameters:
-    """What a data sheet does not say about a device's attention kernels under one engine and cache format."""
+    """What a data sheet does not say about one of a device's attention kernels under one engine and cache format."""
 
-    launch: float = parameter(5e-6, 5e-7, 2e-4, "time of the smallest call", unit="s", log=True)
-    compute_efficiency: float = parameter(0.6, 0.02, 1.0, "share of the peak that full tiles reach")
-    memory_efficiency: float = parameter(0.8, 0.1, 1.0, "share of the bandwidth that streaming the cache reaches")
-    head_dim: float = parameter(16.0, 0.0, 256.0, "head dimension that costs as much as soft-max and set-up of a tile")
-    waves: float = parameter(0.3, 0.0, 1.0, "how much of the last wave's idle share is lost (1: all, 0: none)")
-    rows: float = parameter(16.0, 1.0, 128.0, "query rows that share a key-value head's tile at least", log=True)
-    key: float = parameter(1e-9, 1e-12, 1e-6, "time a lone stream of keys takes per key", unit="s", log=True)
-    sequence: float = parameter(1e-9, 1e-11, 1e-6, "time of one more sequence and key-value head", unit="s", log=True)
+    launch: float = parameter(5e-6, 2e-7, 2e-4, "time of the smallest call", unit="s", log=True)
+    compute_efficiency: float = parameter(0.7, 0.02, 1.5, "share of the peak that full tiles reach", log=True)
+    memory_efficiency: float = parameter(
+        0.85, 0.05, 1.0, "share of the bandwidth that streaming the cache reaches", log=True
+    )
+    key_step: float = parameter(2e-9, 1e-11, 2e-7, "least time of a tile per key", unit="s", log=True)
+    tile_start: float = parameter(1e-6, 1e-8, 3e-5, "starting and storing a tile", unit="s", log=True)
+    lone: float = parameter(
+        1.5, 0.1, 10.0, "in decode: the same two of a head that shares no keys, over those", log=True
+    )
+    split_keys: float = parameter(
+        256.0, 16.0, 1e6, "least keys of a part where keys are split over idle units", log=True
+    )
+    split_cost: float = parameter(2e-6, 1e-8, 5e-5, "adding up the parts", unit="s", log=True)
     cache_gain: float = parameter(0.5, 0.0, 8.0, "speed-up, less one, of keys that a benchmark left in the cache")
+    packed: float = parameter(
+        1e9, 1.0, 1e9, "in decode: most heads of a key-value head in a tile; beyond, each is alone", log=True
+    )
+    packed_in_window: float = parameter(
+        1.0, 0.0, 1.0, "in decode: whether heads that see a window share tiles (1) or not (0)"
+    )
+    skips_window: float = parameter(1.0, 0.0, 1.0, "whether keys outside the window are left out (1) or masked (0)")
+
+
+CHOICES = ("packed", "packed_in_window", "skips_window")
+"""Parameters that say which kernel runs: a fit tries them and does not search."""
 
 
 def attention_time(
@@ -43,66 +60,101 @@ def attention_time(
     kv_bytes: float = 2.0,
     rates: Rates,
     parameters: AttentionParameters,
+    decode: bool = False,
     cache_in_l2: bool = False,
 ) -> Numbers:
     """Seconds of attention of ``count`` sequences with ``new`` tokens behind ``cached`` ones each.
 
     A prompt is (1, T, 0), decode (B, 1, C), a chunk (1, T, C), an encoder ``causal=False`` with nothing cached. ``window``
     None (or 0) sees everything. ``q_bytes`` and ``kv_bytes`` are bytes per element of queries (and outputs) and of the
-    cache. Compute: pairs padded to tiles along the diagonal, at least ``rows`` query rows per key-value head, in waves over
-    the compute units. Memory: keys, values, queries and outputs once; a lone stream is bound by its own latency.
-    ``cache_in_l2`` prices a benchmark that reads the same cache again and again.
+    cache; ``decode`` says that the kernel for few new tokens runs.
+
+    Compute: query heads of one key-value head share tiles of 16, 64 or 128 rows, each walking the keys it sees, in rounds
+    over the compute units or with its keys split over idle ones. Memory: keys, values, queries and outputs once.
+    ``cache_in_l2`` prices a benchmark that reads the same cache again and again. Never below the data sheet otherwise.
 
     >>> h100 = Rates(flops=989e12, bandwidth=3.35e12, compute_units=132, l2_bytes=50e6)
     >>> t = attention_time(64, 1, 4096, heads=32, kv_heads=8, key_dim=128, value_dim=128, rates=h100,
-    ...     parameters=AttentionParameters())
+    ...     parameters=AttentionParameters(), decode=True)
     >>> bool(3.2e-4 < t < 5e-4)  # 1.07 GB of keys and values: 0.32 ms at the data-sheet rate
     True
     """
     p = parameters
     T, C = np.asarray(new, dtype=float), np.asarray(cached, dtype=float)
-    pairs, keys = visible_pairs(T, C, causal=causal), C + T
+    total = C + T
+    pairs, keys, limit = visible_pairs(T, C, causal=causal), total, None
     if window is not None and np.any(np.asarray(window) > 0):
-        w = _window(window)
-        pairs = visible_pairs(T, C, window=w) if causal else T * np.minimum(keys, w)
-        keys = keys_read(T, C, window=w)
+        limit = _window(window)
+        pairs = visible_pairs(T, C, window=limit) if causal else T * np.minimum(total, limit)
+        keys = keys_read(T, C, window=limit)
     width = key_dim + value_dim
-    flops = 2.0 * count * heads * width * pairs
+    least_moved = count * width * (keys * kv_heads * kv_bytes + T * heads * q_bytes)
+    least_flops = 2.0 * count * heads * width * pairs
+    packed_heads: Numbers = True
+    if limit is not None and not p.packed_in_window:
+        packed_heads = limit >= NO_WINDOW
+    if limit is not None and not p.skips_window:
+        pairs, keys, limit = visible_pairs(T, C, causal=causal), total, None
     moved = count * width * (keys * kv_heads * kv_bytes + T * heads * q_bytes)
 
-    queries = np.maximum(T * heads / kv_heads, 1e-9)
-    padded = np.maximum(queries, p.rows) / queries
-    tile = np.minimum(T, QUERY_TILE) / 2 if causal else np.zeros_like(T)
-    tiles = np.maximum(count * heads * np.ceil(T / QUERY_TILE), 1e-9)
-    idle = np.minimum(wave_padding(tiles, rates.compute_units), rates.compute_units)
-    spread = np.where(T > 16, 1.0 - p.waves + p.waves * idle, 1.0)
-    work = 2.0 * count * heads * (width + 2.0 * p.head_dim) * (pairs + tile * T) * padded
-    compute = work / (rates.flops * p.compute_efficiency) * spread
+    readers: Numbers = kv_heads
+    cost: Numbers = 1.0
+    if decode:
+        alone = (heads == kv_heads) | (heads > p.packed * kv_heads) | np.logical_not(packed_heads)
+        readers = np.where(alone, heads, kv_heads)
+        cost = np.where(alone, p.lone, 1.0)
+    group, streams = heads / readers, count * readers
+    start, least = cost * p.tile_start, cost * p.key_step
+    units = rates.compute_units
+    seen = pairs / np.maximum(T, 1e-9)
+    pace = 2.0 * width * units / (rates.flops * p.compute_efficiency)
+
+    def tiled(rows: Numbers) -> Numbers:
+        step = soft_max(rows * pace, least)
+        reach = seen
+        if not decode and causal:  # a tile walks on to the last key that any of its queries sees
+            beyond = 0.5 * (np.minimum(rows / group, T) - 1.0)
+            reach = seen + beyond
+            if limit is not None:
+                reach = np.minimum(reach + np.where(limit < total, beyond, 0.0), keys)
+        filled = streams * np.ceil(T * group / rows) / units
+        whole = np.maximum(np.ceil(filled) * (start + step * reach), start + step * keys)
+        spread = reach * filled
+        part = np.minimum(np.maximum(spread, p.split_keys), np.maximum(keys, spread))
+        return np.minimum(whole, np.maximum(filled, 1.0) * start + p.split_cost + step * part)
+
+    compute = fastest(tiled, TILES, streams * keys * T * group)
     memory = moved / (rates.bandwidth * p.memory_efficiency)
     if cache_in_l2:
         memory = memory / cache_speed_up(moved, p.cache_gain, rates)
-    streams = np.clip(count * kv_heads, 1.0, rates.compute_units)
-    alone = p.key * keys / np.sqrt(streams) + p.sequence * count * kv_heads
-    time = p.launch + soft_max(compute, memory) + alone
+    time = p.launch + soft_max(compute, memory)
     if cache_in_l2:
         return time
-    return np.maximum(time, np.maximum(flops / rates.flops, moved / rates.bandwidth))
+    return np.maximum(time, np.maximum(least_flops / rates.flops, least_moved / rates.bandwidth))
+
+
+NO_WINDOW = 1e18
+"""A window that any sequence fits into."""
 
 
 def _window(window: Numbers) -> Numbers:
-    """The window as a number of tokens that any sequence fits into where there is none (0)."""
-    return np.where(np.asarray(window) > 0, np.asarray(window, dtype=float), 1e18)
+    """The window as a number of tokens, also where there is none (0)."""
+    return np.where(np.asarray(window) > 0, np.asarray(window, dtype=float), NO_WINDOW)
 
 
 def attention_axes(
-    count: Numbers, new: Numbers, cached: Numbers, heads: Numbers, kv_heads: Numbers, window: Numbers = None
-) -> tuple[Numbers, Numbers, Numbers, Numbers]:
-    """Where a residual surface is read: sequences, keys each sees, query heads per key-value head, key-value heads."""
-    keys = np.asarray(new, dtype=float) + cached
-    if window is not None:
-        keys = np.minimum(keys, _window(window) + new - 1)
-    return count, keys, heads / kv_heads, kv_heads
+    count: Numbers, new: Numbers, cached: Numbers, heads: Numbers, kv_heads: Numbers, key_dim: Numbers,
+    window: Numbers = None, *, decode: bool = False,
+) -> tuple[Numbers, Numbers, Numbers, Numbers]:  # fmt: skip
+    """Where a residual surface is read: keys a decoded token sees (new tokens of a prompt), key-value heads of all sequences,
+    query heads per key-value head, head dimension."""
+    extent = np.asarray(new, dtype=float)
+    if decode:
+        extent = extent + cached
+        if window is not None:
+            extent = np.minimum(extent, _window(window) + new - 1)
+    return extent, count * kv_heads, heads / kv_heads, key_dim
 
 
-ATTENTION_AXES = ("sequences", "keys", "group", "kv_heads")
+ATTENTION_AXES = ("extent", "streams", "group", "head_dim")
 """Names of what ``attention_axes`` gives."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -78,3 +79,23 @@ def cache_speed_up(moved: Numbers, gain: float, rates: Rates) -> Numbers:
     if not rates.l2_bytes:
         return 1.0
     return 1.0 + gain / (1.0 + (moved / (0.6 * rates.l2_bytes)) ** 4)
+
+
+STACKED_SIZE = 2048
+"""Up to this many cases, all candidate tiles are tried in one pass over one more axis; beyond it one after the other, which
+keeps the arrays in the cache."""
+
+
+def fastest(time: Callable[..., Numbers], tiles: Sequence[tuple[float, ...]], cases: Numbers) -> Numbers:
+    """The least ``time(*tile)`` over ``tiles``, as a kernel selector chooses; ``cases`` has the shape of one answer.
+
+    >>> float(fastest(lambda rows: np.ceil(100.0 / rows) * (1 + rows), [(16.0,), (64.0,), (128.0,)], 100.0))
+    119.0
+    """
+    if np.size(cases) <= STACKED_SIZE:
+        shape = (-1,) + (1,) * np.ndim(cases)
+        return time(*(np.array(sizes).reshape(shape) for sizes in zip(*tiles, strict=True))).min(axis=0)
+    best = time(*tiles[0])
+    for tile in tiles[1:]:
+        best = np.minimum(best, time(*tile))
+    return best
