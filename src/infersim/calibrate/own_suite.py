@@ -22,13 +22,13 @@ from infersim.calibrate.sections import Section, section_key
 from infersim.calibrate.surface import fit_surface, knots_for
 from infersim.calibrate.write import write_calibration, write_text
 from infersim.machine.calibration import LIBRARIES
-from infersim.machine.kernels.attention import ATTENTION_AXES, AttentionParameters, attention_axes, attention_time
+from infersim.machine.kernels.attention import ATTENTION_AXES, CHOICES, AttentionParameters, attention_axes, attention_time
 from infersim.machine.kernels.collective import COLLECTIVE_AXES, PCIE, collective_time
 from infersim.machine.kernels.elementwise import ElementwiseParameters, elementwise_time
 from infersim.machine.kernels.gemm import GemmParameters, gemm_time
 from infersim.machine.machine import rates_of
 from infersim.machine.network import Path as LinkPath
-from infersim.machine.surface import Surface
+from infersim.machine.surface import AnySurface
 from infersim.microbench.cases import Attention, Collective, Gemm, Pass, Stream
 from infersim.microbench.results import Measured, Results
 from infersim.specs.engine import EngineSpec
@@ -153,12 +153,9 @@ def _form(table: KernelTable, accelerator: Accelerator) -> _Form | None:
             )  # fmt: skip
             return found
 
-        hold = (
-            "input_pass",
-            "cache_gain",
-            *(("padding", "waves", "throttle") if accelerator.kind == "cpu" else ("padding",)),
-        )
-        start = GemmParameters(padding=0.0, waves=0.0, throttle=0.0) if accelerator.kind == "cpu" else GemmParameters()
+        cpu = accelerator.kind == "cpu"
+        hold = ("input_pass", "cache_gain", "copies", "padding", *(("waves",) if cpu else ()))
+        start = GemmParameters(padding=0.0, waves=0.0) if cpu else GemmParameters()
         return _Form(product, start, hold, ("m", "n", "k"), lambda s: (s["m"], s["n"], s["k"]), (10, 5, 4), ("n", "k"))
     if table.kind == "attention":
         element, rates = FORMATS[name].bytes, rates_of(accelerator, _unit(name, accelerator))
@@ -167,14 +164,18 @@ def _form(table: KernelTable, accelerator: Accelerator) -> _Form | None:
             found: Array = attention_time(
                 s["count"], s["new"], s["cached"], heads=s["heads"], kv_heads=s["kv_heads"], key_dim=s["head_dim"],
                 value_dim=s["head_dim"], q_bytes=element, kv_bytes=element, rates=rates, parameters=p,
+                decode=table.kernel == "decode",
             )  # fmt: skip
             return found
 
         def where(s: Shape) -> Sequence[Array]:
-            return attention_axes(s["count"], s["new"], s["cached"], s["heads"], s["kv_heads"])
+            return attention_axes(
+                s["count"], s["new"], s["cached"], s["heads"], s["kv_heads"], s["head_dim"], decode=table.kernel == "decode"
+            )
 
+        start_at = AttentionParameters(rows=1.0 if accelerator.kind == "cpu" else 16.0)
         return _Form(
-            attention, AttentionParameters(), ("cache_gain",), ATTENTION_AXES, where, (4, 6, 2, 2), tuple(table.shape)
+            attention, start_at, ("cache_gain", *CHOICES), ATTENTION_AXES, where, (6, 4, 2, 2), tuple(table.shape)
         )
     if table.kind == "elementwise":
         rates = rates_of(accelerator, next(iter(accelerator.peak_flops)))
@@ -252,7 +253,7 @@ def _physical(table: KernelTable, form: _Form) -> Any:
     ).parameters
 
 
-def _surface(table: KernelTable, form: _Form, parameters: Any, knots: Sequence[Array], ridge: float) -> Surface:
+def _surface(table: KernelTable, form: _Form, parameters: Any, knots: Sequence[Array], ridge: float) -> AnySurface:
     log_error = np.log(table.seconds / form.time(table.shape, parameters))
     return fit_surface(form.axes, knots, tuple(form.place(table.shape)), log_error, ridge=ridge, smooth=ridge)
 

@@ -75,6 +75,8 @@ def build_machine(
     """The machine for ``devices`` devices; raises where the system cannot hold or join them."""
     fabric = placement(accelerator, system, devices)
     calibration = (
-        load_calibration(accelerator.name, accelerator.architecture, engine.name) if mode == "calibrated" else None
+        load_calibration(accelerator.name, accelerator.architecture, engine.name, memory=accelerator.memory.kind or "")
+        if mode == "calibrated"
+        else None
     )
     return Machine(accelerator, system, engine, mode, fabric, calibration)
