@@ -22,7 +22,13 @@ from infersim.calibrate.sections import Section, section_key
 from infersim.calibrate.surface import fit_surface, knots_for
 from infersim.calibrate.write import write_calibration, write_text
 from infersim.machine.calibration import LIBRARIES
-from infersim.machine.kernels.attention import ATTENTION_AXES, CHOICES, AttentionParameters, attention_axes, attention_time
+from infersim.machine.kernels.attention import (
+    ATTENTION_AXES,
+    CHOICES,
+    AttentionParameters,
+    attention_axes,
+    attention_time,
+)
 from infersim.machine.kernels.collective import COLLECTIVE_AXES, PCIE, collective_time
 from infersim.machine.kernels.elementwise import ElementwiseParameters, elementwise_time
 from infersim.machine.kernels.gemm import GemmParameters, gemm_time
@@ -170,7 +176,13 @@ def _form(table: KernelTable, accelerator: Accelerator) -> _Form | None:
 
         def where(s: Shape) -> Sequence[Array]:
             return attention_axes(
-                s["count"], s["new"], s["cached"], s["heads"], s["kv_heads"], s["head_dim"], decode=table.kernel == "decode"
+                s["count"],
+                s["new"],
+                s["cached"],
+                s["heads"],
+                s["kv_heads"],
+                s["head_dim"],
+                decode=table.kernel == "decode",
             )
 
         start_at = AttentionParameters(rows=1.0 if accelerator.kind == "cpu" else 16.0)
