@@ -1,9 +1,9 @@
 """How well matrix products and attention of a GPU are predicted from its data sheet and other GPUs' parameters.
 
 Run with ``python benchmarks/leave_one_out.py``; it needs ``pip install 'infersim[silicon]'``. Each GPU in turn counts as never
-measured: its parameters come from another device of its family, where one was measured, else from a fit to all other GPUs
-together. Mean absolute error over the rows no fit may see; the spreads of borrowed parameters in ``machine/calibration.py``
-rest on the root mean square of the logarithm beside it.
+measured: its parameters come from another device of its family, where one was measured, else from a fit to the other GPUs with
+the same class of memory together. Mean absolute error over the rows no fit may see; the spreads of borrowed parameters in
+``machine/calibration.py`` rest on the root mean square of the logarithm beside it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from infersim.calibrate.pooled import fit_pooled
 from infersim.calibrate.sections import problem, section_key
 from infersim.calibrate.silicon_dense import dense_tables
 from infersim.calibrate.silicon_more import FOLDERS
-from infersim.machine.calibration import ENGINES, Fitted, calibration_file, load_calibration
+from infersim.machine.calibration import ENGINES, Fitted, calibration_file, load_calibration, pooled_name
 from infersim.specs.library import load_accelerator
 
 LEFT_OUT = ("H200-SXM", "B200-SXM", "L40S", "A100-80GB-SXM")
@@ -44,9 +44,10 @@ def main() -> None:
     tables = [
         table
         for engine in ENGINES for device in FOLDERS for table in dense_tables(device, engine, None, Counter())
-        if sound(table)
+        if load_accelerator(device).vendor == "NVIDIA" and sound(table)
     ]  # fmt: skip
     family = {device: load_accelerator(device).architecture for device in FOLDERS}
+    pooled = {device: pooled_name(load_accelerator(device).memory.kind or "") for device in FOLDERS}
     found: dict[tuple[str, ...], list[Spread]] = defaultdict(list)
     for device in LEFT_OUT:
         for table in (table for table in tables if table.device == device):
@@ -55,8 +56,9 @@ def main() -> None:
             if not alike:
                 print(f"{device:<14} {table.engine:<7} {table.kind:<9} {section_key(table):<13} measured nowhere else")
                 continue
+            classed = [other for other in alike if pooled[other.device] == pooled[device]] or alike
             relatives = [other.device for other in alike if family[other.device] == family[device]]
-            tried = {"all others": error(table, Fitted(fit_pooled(alike).parameters, "", 0.0, ""), surface=False)}
+            tried = {"pooled": error(table, Fitted(fit_pooled(classed).parameters, "", 0.0, ""), surface=False)}
             if relatives:
                 lent = load_calibration(relatives[0], "", table.engine).lookup(table.kind, section_key(table))
                 tried = {"family": error(table, lent, surface=False),

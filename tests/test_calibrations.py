@@ -31,7 +31,8 @@ MEASURED = [
     "L40S",
     "RTX-PRO-6000-Blackwell",
     "Arc-Pro-B60",
-    "pooled",
+    "pooled-HBM",
+    "pooled-GDDR",
 ]
 
 
@@ -39,7 +40,7 @@ MEASURED = [
 def test_every_file_loads(path: Path) -> None:
     found = read_calibration(path)
     assert path.stem == f"{found.accelerator}.{found.engine}"
-    if found.accelerator != calibration.POOLED:
+    if found.accelerator not in calibration.POOLED.values():
         load_accelerator(found.accelerator)
     for kind, keys in found.sections.items():
         for key, section in keys.items():
@@ -87,9 +88,12 @@ def test_a_lookup_says_where_it_stopped() -> None:
     assert spreads["measured"] < spreads["family"]
 
 
-def test_only_a_measured_device_gets_its_surface() -> None:
-    measured = load_calibration("H100-SXM", "Hopper", "vllm").lookup("gemm", "bf16")
-    stands_in = load_calibration("H20-SXM", "Hopper", "vllm").lookup("gemm", "bf16")
+def test_who_gets_a_surface() -> None:
+    """The family shares those of products and attention; other kinds and classes of devices get parameters alone."""
+    assert load_calibration("H20-SXM", "Hopper", "vllm").lookup("gemm", "bf16").surface is not None
+    assert load_calibration("MI300X", "CDNA3", "vllm").lookup("gemm", "bf16").surface is None
+    measured = load_calibration("H100-SXM", "Hopper", "vllm").lookup("moe", "bf16")
+    stands_in = load_calibration("H20-SXM", "Hopper", "vllm").lookup("moe", "bf16")
     assert measured.surface is not None
     assert stands_in.surface is None
     assert stands_in.correction(1.0, 1.0, 1.0) == 1.0
@@ -199,3 +203,11 @@ def test_int4_experts_of_any_group_borrow_from_int4() -> None:
     """Kimi-K2.5 keeps experts in 4 bits with groups of 32; the measured ones have groups of 128."""
     found = load_calibration("H200-SXM", "Hopper", "vllm").experts("int4_g32", ExpertShape(7168, 2048, 384))
     assert "as int4" in found.source
+
+
+def test_stand_ins_differ_by_memory() -> None:
+    stacked, flat = (
+        load_calibration("X", "unknown", "vllm", memory=kind).lookup("gemm", "bf16") for kind in ("HBM3", "GDDR6")
+    )
+    assert stacked.parameters != flat.parameters
+    assert "pooled-GDDR" in flat.source

@@ -18,11 +18,17 @@ import numpy.typing as npt
 from infersim.calibrate.fit import Spread, fit_parameters, spread
 from infersim.calibrate.measurements import KernelTable, Kind, shape_hash
 from infersim.calibrate.own_device import accelerator_of, engine_of
-from infersim.calibrate.sections import Section, expert_shapes, section_key
+from infersim.calibrate.sections import Section, section_key
 from infersim.calibrate.surface import fit_surface, knots_for
 from infersim.calibrate.write import write_calibration, write_text
 from infersim.machine.calibration import LIBRARIES
-from infersim.machine.kernels.attention import ATTENTION_AXES, AttentionParameters, attention_axes, attention_time
+from infersim.machine.kernels.attention import (
+    ATTENTION_AXES,
+    CHOICES,
+    AttentionParameters,
+    attention_axes,
+    attention_time,
+)
 from infersim.machine.kernels.collective import COLLECTIVE_AXES, PCIE, collective_time
 from infersim.machine.kernels.elementwise import ElementwiseParameters, elementwise_time
 from infersim.machine.kernels.gemm import GemmParameters, gemm_time
@@ -164,6 +170,7 @@ def _form(table: KernelTable, accelerator: Accelerator) -> _Form | None:
             found: Array = attention_time(
                 s["count"], s["new"], s["cached"], heads=s["heads"], kv_heads=s["kv_heads"], key_dim=s["head_dim"],
                 value_dim=s["head_dim"], q_bytes=element, kv_bytes=element, rates=rates, parameters=p,
+                decode=table.kernel == "decode",
             )  # fmt: skip
             return found
 
@@ -178,8 +185,9 @@ def _form(table: KernelTable, accelerator: Accelerator) -> _Form | None:
                 decode=table.kernel == "decode",
             )
 
+        start_at = AttentionParameters(rows=1.0 if accelerator.kind == "cpu" else 16.0)
         return _Form(
-            attention, AttentionParameters(), ("cache_gain",), ATTENTION_AXES, where, (6, 4, 2, 2), tuple(table.shape)
+            attention, start_at, ("cache_gain", *CHOICES), ATTENTION_AXES, where, (6, 4, 2, 2), tuple(table.shape)
         )
     if table.kind == "elementwise":
         rates = rates_of(accelerator, next(iter(accelerator.peak_flops)))
@@ -245,7 +253,7 @@ def fit_own(table: KernelTable, form: _Form) -> Section:
     surface = _surface(table, form, parameters, knots, best)
     final = replace(errors[best], log_sd=max(errors[best].log_sd, LEAST_SPREAD))
     return Section(
-        table.device, table.engine, table.kind, section_key(table), parameters, surface, len(table), expert_shapes(table), physical, final,
+        table.device, table.engine, table.kind, section_key(table), parameters, surface, len(table), physical, final,
         table.source,
     )  # fmt: skip
 

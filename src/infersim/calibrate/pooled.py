@@ -15,7 +15,7 @@ import numpy.typing as npt
 from infersim.calibrate.fit import fit_parameters, sample, spread
 from infersim.calibrate.measurements import KernelTable, fit_rows
 from infersim.calibrate.sections import Problem, Section, problem, section_key
-from infersim.machine.calibration import POOLED
+from infersim.machine.calibration import pooled_name
 from infersim.specs.library import load_accelerator
 
 Array = npt.NDArray[np.float64]
@@ -26,13 +26,14 @@ ROWS_EACH = 400
 
 
 def pooled_sections(tables: Sequence[KernelTable]) -> Iterator[Section]:
-    """One section for each kind and key that several devices of an engine were measured on; all of one engine."""
-    together: dict[tuple[str, str], list[KernelTable]] = defaultdict(list)
+    """One section for each kind, key and class of memory that an engine was measured on, from NVIDIA's devices alone."""
+    together: dict[tuple[str, str, str], list[KernelTable]] = defaultdict(list)
     for table in tables:
-        together[table.kind, section_key(table)].append(table)
-    for _, members in sorted(together.items()):
-        if len(members) > 1:
-            yield fit_pooled(members)
+        accelerator = load_accelerator(table.device)
+        if accelerator.vendor == "NVIDIA":
+            together[pooled_name(accelerator.memory.kind or ""), table.kind, section_key(table)].append(table)
+    for (name, _, _), members in sorted(together.items()):
+        yield replace(fit_pooled(members), device=name)
 
 
 def fit_pooled(tables: Sequence[KernelTable]) -> Section:
@@ -51,7 +52,7 @@ def fit_pooled(tables: Sequence[KernelTable]) -> Section:
     error = spread(model.time(test_shape, parameters), test_seconds)
     devices = ", ".join(table.device for table in tables)
     return Section(
-        POOLED, first.engine, first.kind, section_key(first), parameters, None, len(fit_seconds), (), error, error,
+        first.device, first.engine, first.kind, section_key(first), parameters, None, len(fit_seconds), error, error,
         f"aiconfigurator-core systems/data, {first.engine}, fitted to {devices} together",
     )  # fmt: skip
 

@@ -66,8 +66,6 @@ class Section:
     surface: AnySurface | None
     rows: int
     """Rows the fit saw."""
-    shapes: tuple[tuple[int, int, int, int], ...]
-    """Experts: hidden, intermediate, number of experts, whether other ranks hold some; what these kernels were taken for."""
     physical: Spread
     """Error of the physical form alone, on rows the fit did not see."""
     final: Spread
@@ -166,7 +164,6 @@ def fit_section(table: KernelTable, found: Problem) -> Section:
         parameters,
         surface,
         len(fit),
-        expert_shapes(table),
         physical,
         final,
         table.source,

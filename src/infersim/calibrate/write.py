@@ -61,7 +61,7 @@ def calibrate(
     if not devices:
         for engine in engines:
             everything += _write_pooled(target, engine, everything, folder, date)
-            progress(f"{POOLED} {engine}: what stands in for devices that were not measured")
+            progress(f"pooled {engine}: what stands in for devices that were not measured")
     return everything
 
 
@@ -76,7 +76,10 @@ def _write_pooled(
         if (device, engine, table.kind, section_key(table)) in sound
     ]  # fmt: skip
     sections = sorted(pooled_sections(tables), key=lambda s: (KINDS.index(s.kind), s.key))
-    write_calibration(target, POOLED, engine, sections, Counter(), date=date)
+    for name in POOLED.values():
+        own = [section for section in sections if section.device == name]
+        if own:
+            write_calibration(target, name, engine, own, Counter(), date=date)
     return sections
 
 

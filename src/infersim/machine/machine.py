@@ -75,7 +75,9 @@ def build_machine(
     """The machine for ``devices`` devices; raises where the system cannot hold or join them."""
     fabric = placement(accelerator, system, devices)
     calibration = (
-        load_calibration(accelerator.name, accelerator.architecture, engine.name, fabric.scale_up)
+        load_calibration(
+            accelerator.name, accelerator.architecture, engine.name, fabric.scale_up, accelerator.memory.kind or ""
+        )
         if mode == "calibrated"
         else None
     )

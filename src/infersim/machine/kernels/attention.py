@@ -9,8 +9,8 @@ import numpy as np
 from infersim.machine.kernels.base import Numbers, Rates, cache_speed_up, fastest, parameter, soft_max
 from infersim.mechanisms import keys_read, visible_pairs
 
-TILES = ((16.0,), (64.0,), (128.0,))
-"""Query rows of the tiles that a kernel selector chooses among; heads that share keys are packed into one tile."""
+LARGE_TILES = ((64.0,), (128.0,))
+"""Query rows of the tiles that a kernel selector chooses among beside the smallest; heads that share keys are packed into one tile."""
 
 
 @dataclass(frozen=True)
@@ -39,10 +39,11 @@ class AttentionParameters:
         1.0, 0.0, 1.0, "in decode: whether heads that see a window share tiles (1) or not (0)"
     )
     skips_window: float = parameter(1.0, 0.0, 1.0, "whether keys outside the window are left out (1) or masked (0)")
+    rows: float = parameter(16.0, 1.0, 64.0, "query rows of the smallest tile: 16 in matrix units, 1 in vector units")
 
 
-CHOICES = ("packed", "packed_in_window", "skips_window")
-"""Parameters that say which kernel runs: a fit tries them and does not search."""
+CHOICES = ("packed", "packed_in_window", "skips_window", "rows")
+"""Parameters that say which kernel runs: a fit tries them, or holds them, and does not search."""
 
 
 def attention_time(
@@ -123,7 +124,7 @@ def attention_time(
         part = np.minimum(np.maximum(spread, p.split_keys), np.maximum(keys, spread))
         return np.minimum(whole, np.maximum(filled, 1.0) * start + p.split_cost + step * part)
 
-    compute = fastest(tiled, TILES, streams * keys * T * group)
+    compute = fastest(tiled, ((p.rows,), *LARGE_TILES), streams * keys * T * group)
     memory = moved / (rates.bandwidth * p.memory_efficiency)
     if cache_in_l2:
         memory = memory / cache_speed_up(moved, p.cache_gain, rates)

@@ -77,7 +77,8 @@ def gemm_time(
         step = soft_max(pace * rows * columns * (1.0 + p.small_tile * (1.0 / rows + 1.0 / columns)), p.depth_step)
         filled = np.ceil(m / rows) * np.ceil(n / columns) / units
         if p.padding < 1.0:
-            filled = p.padding * filled + (1.0 - p.padding) * m * n / (rows * columns * units)
+            exact = m * n / (rows * columns * units)
+            filled = exact + p.padding * (filled - exact)
         rounds = np.maximum(filled + p.waves * (np.ceil(filled) - filled), 1.0)
         full = np.maximum(filled, 1.0)
         part = np.maximum(np.minimum(full * k, p.split_depth), filled * k)
