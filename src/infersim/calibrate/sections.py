@@ -77,7 +77,10 @@ class Section:
 
 @dataclass(frozen=True)
 class Problem:
-    """How a kind of kernel is fitted: its time, where a fit starts, what it holds, where its surface is read."""
+    """How a kind of kernel is fitted: its time, where a fit starts, what it holds, where its surface is read.
+
+    Knots and penalties of experts, latent attention, scans and collectives were chosen by ``benchmarks/select_forms_more.py``.
+    """
 
     time: Callable[[Shape, Any], Array]
     starts: Sequence[Any]
@@ -313,7 +316,8 @@ def _latent(table: KernelTable, accelerator: Accelerator) -> Problem:
         starts = [usual, replace(usual, tile=1e-7)]
         hold = ("ramp", "ramp_bytes", "combine", "head_rows", "walk", "most_splits")
         if len(table) < LEAST_FOR_SURFACE:  # long prompts alone: what short ones pay stays the default
-            return Problem(time, starts[:1], (*hold, "launch", "tile", "sequence", "query_passes", "memory_efficiency"))
+            few = (*hold, "launch", "tile", "sequence", "query_passes", "memory_efficiency")
+            return Problem(time, starts[:1], few, place=place)
     return Problem(time, starts, hold, LATENT_AXES, place, (6, 8, 4), ridge=0.01, smooth=0.01)
 
 
