@@ -19,7 +19,7 @@ from infersim.machine.calibration import Calibration, read_calibration
 from infersim.microbench.backends import NumpyBackend
 from infersim.microbench.cases import Attention, Gemm, Pass, cases, read_case
 from infersim.microbench.results import Results, Row, begin, read_results
-from infersim.microbench.suite import open_backend, run_suite, suite_cases
+from infersim.microbench.suite import BUDGET, open_backend, run_suite, suite_cases
 from infersim.microbench.timing import Timing, measure, summarise
 from infersim.ops.memory import Elementwise
 from infersim.ops.transformer import prefill, step_ops
@@ -131,6 +131,13 @@ def test_a_suite_taken_up_again_runs_nothing_twice(tmp_path: Path, numpy_backend
     assert third.prepared == []
     done = [(row.case.key, row.round) for row in read_results(file).rows]
     assert sorted(done) == sorted((case.key, turn) for case in FEW for turn in range(2))
+
+
+def test_later_rounds_wait_when_time_is_up(numpy_backend: NumpyBackend, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(BUDGET, "tiny", 0.0)
+    outcome = run_suite(numpy_backend, None, which="tiny", chosen=FEW, rounds=3)
+    assert (outcome.taken, outcome.left) == (len(FEW), 2 * len(FEW))
+    assert len(outcome.results.measured()) == len(FEW)
 
 
 def test_a_killed_run_leaves_a_readable_file(tmp_path: Path, numpy_backend: NumpyBackend) -> None:

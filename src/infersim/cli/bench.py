@@ -87,6 +87,8 @@ def bench(
     )
     for key, reason in list(results.failed.items())[:5]:
         typer.echo(f"could not run: {key}: {reason}", err=True)
+    if outcome.left and not outcome.interrupted:
+        typer.echo(f"time was up: {outcome.left} repeats are left; the same command takes them", err=True)
     if outcome.interrupted:
         typer.echo("interrupted: what was measured is kept; the same command goes on from there", err=True)
         raise typer.Exit(130)

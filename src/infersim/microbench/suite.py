@@ -22,6 +22,9 @@ TARGET = {"tiny": 0.003, "quick": 0.06, "full": 0.25}
 ROUNDS = {"tiny": 1, "quick": 3, "full": 5}
 """Rounds over all cases, by set: a disturbance of some seconds then spoils one timing of a case, not all."""
 
+BUDGET = {"tiny": 60.0, "quick": 100.0, "full": float("inf")}
+"""After this long no timing of a second or later round is begun, by set [s]: on a busy machine fewer rounds must do."""
+
 CONDITIONS_EVERY = 10.0
 """Clocks and temperatures are read this often [s]."""
 
@@ -36,6 +39,8 @@ class Outcome:
     results: Results
     taken: int
     interrupted: bool = False
+    left: int = 0
+    """Timings of later rounds that were left to another run, as time was up."""
 
 
 def open_backend(name: str = "auto", device: str = "auto", threads: int | None = None) -> Backend:
@@ -112,7 +117,7 @@ def run_suite(
     missing = [case for case in groups if (case.key, 0) not in done]
     total, taken, stopped = len(todo) + len(missing), 0, False
     try:
-        for row in chain(_timings(backend, todo, failed, TARGET[which]), _collectives(backend, missing, ranks)):
+        for row in chain(_timings(backend, todo, failed, which), _collectives(backend, missing, ranks)):
             rows.append(row)
             taken += 1
             if path is not None:
@@ -120,7 +125,10 @@ def run_suite(
             progress(taken, total, row.case.key)
     except KeyboardInterrupt:
         stopped = True
-    return Outcome(replace(found, rows=tuple(rows)), taken, stopped)
+    found = replace(found, rows=tuple(rows))
+    done = found.done()
+    left = sum((case.key, turn) not in done and case.key not in failed for turn, case in todo)
+    return Outcome(found, taken, stopped, left)
 
 
 def _taken_up(path: Path, new: Results) -> Results:
@@ -141,14 +149,16 @@ def _taken_up(path: Path, new: Results) -> Results:
     return old
 
 
-def _timings(backend: Backend, todo: Sequence[tuple[int, Case]], failed: set[str], target: float) -> Iterator[Row]:
-    """One row per case and round; a case that cannot run is tried once."""
-    read = float("-inf")
+def _timings(backend: Backend, todo: Sequence[tuple[int, Case]], failed: set[str], which: SetName) -> Iterator[Row]:
+    """One row per case and round, as long as there is time; a case that cannot run is tried once."""
+    begun, read = time.perf_counter(), float("-inf")
     for turn, case in todo:
         if case.key in failed:
             continue
+        if turn and time.perf_counter() - begun > BUDGET[which]:
+            return
         try:
-            timing = _timed(backend, backend.prepare(case), target)
+            timing = _timed(backend, backend.prepare(case), TARGET[which])
         except (UnsupportedError, MemoryError) as error:
             failed.add(case.key)
             yield Row(case, turn, None, str(error) or "not enough memory")
