@@ -20,7 +20,7 @@ from infersim.predict.memory import cache_rates, weight_bytes
 from infersim.predict.step import predict_step
 from infersim.specs.deployment import Parallelism
 from infersim.specs.hardware import Accelerator
-from infersim.specs.library import load_engine
+from infersim.specs.library import load_accelerator, load_engine
 from infersim.specs.model import ModelSpec
 from infersim.specs.precision import FORMATS, SCHEMES, Precision
 from strategies import accelerators, batches, groups, models
@@ -226,3 +226,14 @@ def test_extrapolation_widens_the_interval_and_says_so(prompt: int, users: int) 
     assert bool(step.extrapolations()) == (float(step.log_spread) > float(inside.log_spread))
     if prompt <= 1024:  # only the lm head is wider than what was measured
         assert {line.split(":")[0] for line in answer.extrapolations} <= {"prefill lm_head", "decode lm_head"}
+
+
+@pytest.mark.parametrize("name", ["meta-llama/Llama-3.1-8B", "deepseek-ai/DeepSeek-R1", "Qwen/Qwen3.5-397B-A17B"])
+@pytest.mark.parametrize("prompt", [64.0, 8192.0])
+def test_no_prompts_cost_nothing(name: str, prompt: float) -> None:
+    """A group of no sequences beside the decodes leaves the step as it is, however long its prompts would be."""
+    model, place = infersim.load_model(name), build_machine(load_accelerator("B200-SXM"), None, load_engine("sglang"))
+    decodes = Group(8.0, 1.0, 1000.0)
+    alone = predict_step(model, Parallelism(), model.precision, (decodes,), place)
+    beside = predict_step(model, Parallelism(), model.precision, (Group(0.0, prompt, 0.0), decodes), place)
+    assert float(beside.kernel_seconds) == pytest.approx(float(alone.kernel_seconds), rel=1e-6)

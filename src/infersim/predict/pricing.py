@@ -255,7 +255,8 @@ def _scan(first: Scan, every: Columns, machine: Machine, unit: Any) -> tuple[Any
         conv_channels=first.conv_channels, conv_kernel=first.conv_kernel, chunk=first.chunk, rates=machine.rates(unit),
         parameters=fitted.parameters,
     )  # fmt: skip
-    return time * fitted.correction(*scan_axes(every.sequences, every.new, first.heads)), fitted
+    time = time * fitted.correction(*scan_axes(every.sequences, every.new, first.heads))
+    return np.where(np.asarray(every.sequences) * np.asarray(every.new) > 1e-6, time, 0.0), fitted
 
 
 def _elementwise(first: Elementwise, every: Columns, machine: Machine, unit: Any) -> tuple[Any, Fitted]:
