@@ -126,7 +126,7 @@ def format_key(op: MatrixOp) -> str:
 def _gemm(first: Gemm, every: Columns, machine: Machine, unit: Any) -> tuple[Any, Fitted]:
     fitted = _lookup(machine, "gemm", format_key(first))
     if first.activations.bits < 16:
-        fitted = _fused(fitted, _lookup(machine, "gemm", "bf16").parameters.launch)
+        fitted = _fused(fitted, _lookup(machine, "gemm", "bf16"))
     time = gemm_time(
         every.m, every.n, every.k, weight_bytes=first.weights.bytes, activation_bytes=first.activations.bytes,
         output_bytes=first.output_bytes, rates=machine.rates(unit), parameters=fitted.parameters,
@@ -149,11 +149,20 @@ FUSED_LAUNCH = 1e-6
 
 
 @functools.lru_cache(maxsize=256)
-def _fused(fitted: Fitted, launch: float) -> Fitted:
+def _fused(fitted: Fitted, wide: Fitted) -> Fitted:
     """The parameters of a quantised product in an engine, which fuses the quantising pass into the norm or activation before
-    it; benchmarks launch that pass on its own."""
-    least = min(fitted.parameters.launch, launch + FUSED_LAUNCH)
-    return replace(fitted, parameters=replace(fitted.parameters, launch=least))
+    it; benchmarks launch that pass on its own.
+
+    What its smallest product costs beyond one in 16 bits (``wide``) is that pass, whichever parameter holds it.
+    """
+    own, other = fitted.parameters, wide.parameters
+    passing = own.launch + own.tile_start - (other.launch + other.tile_start + FUSED_LAUNCH)
+    if passing <= 0:
+        return fitted
+    launch = max(own.launch - passing, min(own.launch, other.launch))
+    left = passing - (own.launch - launch)
+    start = max(own.tile_start - left, min(own.tile_start, other.tile_start))
+    return replace(fitted, parameters=replace(own, launch=launch, tile_start=start))
 
 
 def _grouped(first: GroupedGemm, every: Columns, machine: Machine, unit: Any) -> tuple[Any, Fitted]:
