@@ -28,7 +28,8 @@ from infersim.specs.precision import Precision, matrix_unit
 Array = npt.NDArray[np.float64]
 Bound = Literal["compute", "memory", "network", "launch", "host"]
 SPREAD_PER_OCTAVE = 0.1
-"""Log spread that a kernel model gains, in quadrature, per doubling outside the sizes it was fitted on."""
+"""Log spread that a kernel model gains, in quadrature, per doubling outside the sizes it was fitted on:
+assumed, the growth has not been measured."""
 BOUNDS: tuple[Bound, ...] = ("compute", "memory", "network", "launch", "host")
 
 

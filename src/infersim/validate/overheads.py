@@ -47,21 +47,17 @@ def with_overheads(engine: EngineSpec, overheads: Overheads) -> EngineSpec:
     return engine.model_copy(update={"host": engine.host.model_copy(update=host), "launch_gap": overheads.launch_gap})
 
 
-def fit_overheads(engine: EngineSpec, points: Iterable[ServingPoint], *, dense_only: bool = True) -> Fit[Overheads]:
-    """Overheads that best explain TTFT and TPOT of the engine's points on the fitting side of the split.
-
-    ``dense_only`` leaves out models with experts, whose kernel models are the least certain.
-    """
+def fit_overheads(engine: EngineSpec, points: Iterable[ServingPoint]) -> Fit[Overheads]:
+    """Overheads that best explain TTFT and TPOT of the engine's points on the fitting side of the split."""
     seen: list[ServingPoint] = []
     for point in points:
         if point.engine != engine.name or judges(point) or not {"ttft", "tpot"} <= set(point.metrics):
             continue
         try:
-            answer = predict_point(point, engine=engine)
+            predict_point(point, engine=engine)
         except InferSimError:
             continue
-        if not (dense_only and answer.model.is_moe):
-            seen.append(point)
+        seen.append(point)
 
     def time(shape: Mapping[str, Array], overheads: Overheads) -> Array:
         """Predicted TPOT where ``metric`` is 0, TTFT where it is 1."""
@@ -98,7 +94,7 @@ def write_overheads(path: Path, engine: str, fit: Fit[Overheads], *, date: str, 
         [f"# Overheads of {engine}, fitted to measured serving points. Made by benchmarks/fit_overheads.py; do not edit.",
          "host:", *host, f"launch_gap: {values.launch_gap:.3g} s", "sources:", f"  - of: [{names}, launch_gap]",
          f"    ref: {source}", "    status: fitted",
-         f"    note: {fit.rows // 2} points of dense models on the fitting side of the split, {date}", ""]
+         f"    note: {fit.rows // 2} points on the fitting side of the split, {date}", ""]
     )  # fmt: skip
     part = path.with_name(path.name + ".part")
     part.write_text(text, encoding="utf-8")
