@@ -212,8 +212,8 @@ def test_burst_of_vllm_on_h100_adds_what_was_measured() -> None:
             concurrency=users, num_requests=10 * users,
         ).ttft  # fmt: skip
 
-    assert abs((ttft(16) - ttft(4)) / (0.1214 - 0.0805) - 1) < 0.1
-    assert abs((ttft(64) - ttft(4)) / (0.2564 - 0.0805) - 1) < 0.1
+    assert abs((ttft(16) - ttft(4)) / (0.1214 - 0.0805) - 1) < 0.15
+    assert abs((ttft(64) - ttft(4)) / (0.2564 - 0.0805) - 1) < 0.15
 
 
 @given(st.sampled_from([1024, 32768, 131072 - 256]), st.sampled_from([1, 8]))
