@@ -212,7 +212,7 @@ def cases(which: SetName, formats: tuple[str, ...], *, large: bool = False, copi
 
     The first of ``formats`` is measured in full, the others on products and attention.
 
-    >>> len(cases("tiny", ("fp32",))) < 30 < len(cases("quick", ("fp32",)))
+    >>> len(cases("tiny", ("fp32",))) < 100 < len(cases("quick", ("fp32",)))
     True
     """
     found: list[Case] = []
