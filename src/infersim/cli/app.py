@@ -342,7 +342,8 @@ def calibrate(
             raise SpecError(f"no measurements under {found!r}; {did_you_mean(found, ENGINES)}", field="--engine")
     today = datetime.now(UTC).date().isoformat()
     out = out or Path("calibrations")
-    sections = fit(out, devices, engine or ENGINES, date=today, progress=lambda line: typer.echo(line, err=True))
+    chosen = devices if device else None  # all of them: then also what stands in for the devices that were not measured
+    sections = fit(out, chosen, engine or ENGINES, date=today, progress=lambda line: typer.echo(line, err=True))
     typer.echo(f"{len(sections)} sections written to {out}")
 
 
