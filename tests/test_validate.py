@@ -144,3 +144,29 @@ def test_bad_input_gets_a_sentence(arguments: list[str], words: list[str], capsy
     assert "Traceback" not in said
     for word in words:
         assert word in said
+
+
+RESULT = Path(__file__).parent / "data" / "load_tests" / "vllm_bench_serve.json"
+
+
+def test_a_load_test_is_compared_once_it_is_told_what_ran(capsys: pytest.CaptureFixture[str]) -> None:
+    assert (
+        run(
+            "validate",
+            "--measured",
+            str(RESULT),
+            "--device",
+            "H100-SXM",
+            "--engine",
+            "vllm",
+            "--precision",
+            "fp8",
+            "--json",
+        )
+        == 0
+    )
+    lines = json.loads(capsys.readouterr().out)["serving"]["lines"]
+    assert {line["group"][0] for line in lines} == {"ttft", "tpot"}
+    assert all(line["answered"] == 1 for line in lines)
+    assert run("validate", "--measured", str(RESULT), "--engine", "vllm") == 2
+    assert "add --device" in capsys.readouterr().err

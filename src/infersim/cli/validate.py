@@ -14,6 +14,7 @@ import typer
 from infersim.errors import SpecError, did_you_mean
 
 if TYPE_CHECKING:
+    from infersim.calibrate.measurements import ServingPoint
     from infersim.validate.comparison import Comparison, ErrorLine
 
 
@@ -47,8 +48,17 @@ def validate(
         typer.Option("--all", help="Kernels: all rows of the installed package, not the sample (infersim[silicon])."),
     ] = False,
     measured: Annotated[
-        Path | None, typer.Option(help="Your own serving points (CSV) in place of those that ship; all of them count.")
+        Path | None,
+        typer.Option(
+            help="Your own measurements in place of those that ship: serving points (.csv), or the result (.json, .jsonl) of vllm bench "
+            "serve, SGLang, guidellm or aiperf with --device, --engine and what else ran."
+        ),
     ] = None,
+    model: Annotated[
+        str | None, typer.Option(help="With a result: the model, where the file does not name it.")
+    ] = None,
+    tp: Annotated[int, typer.Option("--tp", help="With a result: tensor parallel degree.")] = 1,
+    precision: Annotated[str | None, typer.Option(help="With a result: formats. Default: the checkpoint's.")] = None,
     device: Annotated[str | None, typer.Option(help="Only this accelerator.")] = None,
     engine: Annotated[str | None, typer.Option(help="Only this engine.")] = None,
     live: Annotated[
@@ -89,7 +99,8 @@ def validate(
     if what != What.serving and measured is None:
         sections["kernels"] = _kernels(every_row)
     if what != What.kernels:
-        sections["serving"] = _serving(measured)
+        points = None if measured is None else _own_points(measured, wanted, model, tp, precision)
+        sections["serving"] = _serving(points)
     for name, found in sections.items():
         sections[name] = [
             one for one in found if all(value in (None, one.labels[label]) for label, value in wanted.items())
@@ -153,14 +164,34 @@ def _kernels(every_row: bool) -> list[Comparison]:
     return found
 
 
-def _serving(measured: Path | None) -> list[Comparison]:
-    from infersim.calibrate.measurements import judges
+def _own_points(
+    path: Path, ran: dict[str, str | None], model: str | None, tp: int, precision: str | None
+) -> Sequence[ServingPoint]:
+    """The points of a user's file: CSV says what ran, a load generator's result must be told."""
+    from infersim.calibrate.load_tests import read_load_test
     from infersim.calibrate.serving_csv import read_serving_points
+    from infersim.specs.deployment import Parallelism
+    from infersim.specs.library import validate as checked
+
+    if path.suffix.lower() not in (".json", ".jsonl"):
+        return read_serving_points(path)
+    for name, value in ran.items():
+        if value is None:
+            raise SpecError(f"says what users saw, not what ran; add --{name}", file=path)
+    ways = checked(Parallelism, {"tensor": tp})
+    reading = read_load_test(
+        path, device=str(ran["device"]), engine=str(ran["engine"]), model=model, parallelism=ways, precision=precision
+    )
+    for reason, count in reading.left_out.items():
+        typer.echo(f"left out: {count} x {reason}", err=True)
+    return reading.points
+
+
+def _serving(own: Sequence[ServingPoint] | None) -> list[Comparison]:
+    from infersim.calibrate.measurements import judges
     from infersim.validate.serving import compare_serving, shipped_serving_points
 
-    points = (
-        read_serving_points(measured) if measured else [point for point in shipped_serving_points() if judges(point)]
-    )
+    points = own if own is not None else [point for point in shipped_serving_points() if judges(point)]
     with _progress("serving points", len(points)) as advance:
         return compare_serving(points, progress=advance)
 
