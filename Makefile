@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test bench clean
+.PHONY: demo test bench accuracy clean
 
 demo: $(VENV)/.installed
 	$(BIN)/infersim estimate meta-llama/Llama-3.1-70B-Instruct --gpu H100-SXM --tp 4 --precision fp8 \
@@ -17,6 +17,11 @@ test: $(VENV)/.installed-test
 
 bench: $(VENV)/.installed
 	$(BIN)/python benchmarks/speed.py
+
+accuracy: $(VENV)/.installed ## after a calibration has changed: draw the sample again, store what the tests assert
+	$(BIN)/python -m pip install --quiet -e ".[silicon]"
+	$(BIN)/python benchmarks/draw_kernel_sample.py
+	$(BIN)/python benchmarks/store_accuracy.py
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import math
 from pathlib import Path
@@ -10,13 +12,15 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.console import Console
 
-from infersim.calibrate.measurements import judges
+from infersim.calibrate.measurements import fit_rows, judges
 from infersim.cli.app import main
+from infersim.cli.validate import KERNEL_LABELS, error_screen
 from infersim.errors import SpecError
 from infersim.machine.calibration import every_section
 from infersim.specs.library import measurement_file
-from infersim.validate.comparison import Comparison, error_line, error_table, refusals
+from infersim.validate.comparison import Comparison, error_line, error_table, refusals, write_rows
 from infersim.validate.kernels import compare_table
 from infersim.validate.report import write_report
 from infersim.validate.sample import read_sample, write_sample
@@ -65,6 +69,29 @@ def test_the_sample_has_every_calibrated_section_and_is_small() -> None:
     assert sum(measurement_file(name).stat().st_size for name in files) < 2e6
 
 
+def test_no_row_of_the_sample_may_be_fitted() -> None:
+    assert not any(fit_rows(table).any() for table in read_sample())
+
+
+def test_a_table_fits_80_columns_with_every_label(kernels: list[Comparison]) -> None:
+    lines = error_table(kernels, KERNEL_LABELS)[:40]
+    screen = Console(width=80, record=True, file=io.StringIO())
+    screen.print(error_screen(lines, KERNEL_LABELS, "kernels"))
+    shown = screen.export_text()
+    assert all(len(line) <= 80 for line in shown.splitlines())
+    assert all(f"{line.mean:.1%}" in shown for line in lines)
+
+
+def test_rows_are_written_for_a_spreadsheet(tmp_path: Path, kernels: list[Comparison]) -> None:
+    write_rows(tmp_path / "rows.csv", kernels)
+    with (tmp_path / "rows.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == len(kernels)
+    for row, one in zip(rows, kernels, strict=True):
+        assert float(row["measured_s"]) == one.measured
+        assert (row["predicted_s"] == "") == (one.predicted is None) == bool(row["refusal"])
+
+
 def test_the_sample_survives_its_file(tmp_path: Path) -> None:
     tables = read_sample()[:5]
     write_sample(tmp_path / "some.npz", tables)
@@ -103,13 +130,15 @@ def test_report_stands_alone(tmp_path: Path, kernels: list[Comparison], serving:
     write_report(page, {"kernels": kernels[:2000], "serving": serving[:200]})
     text = page.read_text()
     assert "http" not in text.replace("html", "")
-    assert text.count("data:image/png;base64,") == 2
+    assert text.count("data:image/png;base64,") == 4
+    assert "all kernels: off by" in text
     assert "naive roofline" in text
     for label in ("gemm", "tpot"):
         assert label in text
     write_report(tmp_path / "report.md", {"kernels": kernels[:500]})
-    assert (tmp_path / "report-kernels.png").read_bytes()[:4] == b"\x89PNG"
-    assert "![predicted against measured](report-kernels.png)" in (tmp_path / "report.md").read_text()
+    for picture in ("report-kernels-scatter.png", "report-kernels-errors.png"):
+        assert (tmp_path / picture).read_bytes()[:4] == b"\x89PNG"
+        assert f"]({picture})" in (tmp_path / "report.md").read_text()
     assert not list(tmp_path.glob("*.part"))
 
 
@@ -136,6 +165,11 @@ def test_the_command_prints_tables_and_json(capsys: pytest.CaptureFixture[str]) 
         (["--report", "out.pdf"], ["out.pdf", ".html"]),
         (["--device", "H1000"], ["H1000", "H100"]),
         (["--measured", "nothing.csv"], ["nothing.csv"]),
+        (["kernels", "--measured", "mine.csv"], ["--measured", "leave out 'kernels'"]),
+        (["serving", "--all"], ["--all", "no kernels"]),
+        (["--live", "--by", "model"], ["--by", "--live"]),
+        (["--kind", "gem"], ["gem", "did you mean 'gemm'"]),
+        (["kernels", "--device", "MI300X"], ["--device MI300X", "infersim calibrations"]),
     ],
 )
 def test_bad_input_gets_a_sentence(arguments: list[str], words: list[str], capsys: pytest.CaptureFixture[str]) -> None:

@@ -14,6 +14,8 @@ import typer
 from infersim.errors import SpecError, did_you_mean
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from infersim.calibrate.measurements import ServingPoint
     from infersim.validate.comparison import Comparison, ErrorLine
 
@@ -26,8 +28,13 @@ class What(StrEnum):
     serving = "serving"
 
 
+KERNEL_KINDS = ("gemm", "attention", "mla", "moe", "scan", "collective")
+MODEL_KINDS = ("dense", "moe")
 KERNEL_LABELS = ("kind", "device", "engine", "format", "regime")
 SERVING_LABELS = ("metric", "kind", "model", "device", "engine", "format", "parallelism", "load", "protocol")
+REASONS = 8
+"""Reasons for refusals that are printed one by one."""
+LABEL_ALIASES = {"gpu": "device"}
 MEANING = {
     "kernels": "Kernels on shapes that no fit saw, beside the naive roofline (larger of FLOP / peak and bytes / bandwidth)",
     "serving": "Serving points on the judging side of the split: closed form against measured",
@@ -59,6 +66,7 @@ def validate(
     ] = None,
     tp: Annotated[int, typer.Option("--tp", help="With a result: tensor parallel degree.")] = 1,
     precision: Annotated[str | None, typer.Option(help="With a result: formats. Default: the checkpoint's.")] = None,
+    kind: Annotated[str | None, typer.Option(help=f"Only one of {', '.join((*KERNEL_KINDS, 'dense'))}.")] = None,
     device: Annotated[str | None, typer.Option(help="Only this accelerator.")] = None,
     engine: Annotated[str | None, typer.Option(help="Only this engine.")] = None,
     live: Annotated[
@@ -69,6 +77,7 @@ def validate(
         ),
     ] = False,
     report: Annotated[Path | None, typer.Option(help="Write a report with plots: FILE.html or FILE.md.")] = None,
+    rows: Annotated[Path | None, typer.Option("--csv", help="Write every row compared: FILE.csv.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="JSON instead of tables.")] = False,
 ) -> None:
     """Compare predictions with measurements: kernels by shape, and whole deployments.
@@ -84,28 +93,49 @@ def validate(
         infersim validate --live
     """
     if live:
+        for option, given in (("--by", by), ("--all", every_row), ("--measured", measured), ("--report", report), ("--csv", rows),
+                              ("--kind", kind), ("--device", device), ("--engine", engine)):  # fmt: skip
+            if given:
+                raise SpecError("does not go with --live, which compares this machine's own steps", field=option)
         _live(as_json)
         return
     from infersim.specs.library import load_accelerator, load_engine
-    from infersim.validate.comparison import error_table, refusals
+    from infersim.validate.comparison import error_table, refusals, write_rows
 
     if report is not None and report.suffix.lower() not in (".html", ".md"):
         raise SpecError(f"a report is .html or .md, got {report.name!r}", field="--report")
+    if measured is not None and what == What.kernels:
+        raise SpecError("holds serving points, not kernels; leave out 'kernels'", field="--measured")
+    if every_row and (measured is not None or what == What.serving):
+        raise SpecError("takes all rows of kernels, and no kernels were asked for", field="--all")
+    by = [LABEL_ALIASES.get(name.lower(), name) for name in by or ()]
     wanted = {
+        "kind": _kind(kind) if kind else None,
         "device": load_accelerator(device).name if device else None,
         "engine": load_engine(engine).name if engine else None,
     }
+    kernels = what != What.serving and measured is None and wanted["kind"] in (None, *KERNEL_KINDS)
+    serving = what != What.kernels and wanted["kind"] in (None, *MODEL_KINDS)
+    groups = {"kernels": _groups(by, KERNEL_LABELS), "serving": _groups(by, SERVING_LABELS)}
     sections: dict[str, list[Comparison]] = {}
-    if what != What.serving and measured is None:
+    if kernels:
         sections["kernels"] = _kernels(every_row)
-    if what != What.kernels:
-        points = None if measured is None else _own_points(measured, wanted, model, tp, precision)
+    if serving:
+        ran = {name: wanted[name] for name in ("device", "engine")}
+        points = None if measured is None else _own_points(measured, ran, model, tp, precision)
         sections["serving"] = _serving(points)
     for name, found in sections.items():
         sections[name] = [
-            one for one in found if all(value in (None, one.labels[label]) for label, value in wanted.items())
+            one
+            for one in found
+            if all(
+                value is None or one.labels.get(label, "").lower() == value.lower() for label, value in wanted.items()
+            )
         ]
-    groups = {name: _groups(by, KERNEL_LABELS if name == "kernels" else SERVING_LABELS) for name in sections}
+    if not any(sections.values()):
+        asked = " ".join(f"--{name} {value}" for name, value in wanted.items() if value)
+        raise SpecError(f"no measurement of {' or '.join(sections) or what} matches {asked}; `infersim calibrations` lists what was "
+                        "measured")  # fmt: skip
     if as_json:
         result = {
             name: {"by": list(groups[name]), "lines": [line.to_dict() for line in error_table(found, groups[name])],
@@ -114,12 +144,23 @@ def validate(
         }  # fmt: skip
         typer.echo(json.dumps(result, indent=2))
     else:
-        _print(sections, groups, worst)
+        _print({name: found for name, found in sections.items() if found}, groups, worst)
+    if rows is not None:
+        write_rows(rows, (one for found in sections.values() for one in found))
+        typer.echo(f"rows written to {rows}", err=True)
     if report is not None:
         from infersim.validate.report import write_report
 
-        write_report(report, sections)
+        write_report(report, {name: found for name, found in sections.items() if found})
         typer.echo(f"report written to {report}", err=True)
+
+
+def _kind(given: str) -> str:
+    """The kind of kernel or model that was meant; experts are both."""
+    known = tuple(dict.fromkeys((*KERNEL_KINDS, *MODEL_KINDS)))
+    if given.lower() not in known:
+        raise SpecError(f"no kind is called {given!r}; {did_you_mean(given, known)}", field="--kind")
+    return given.lower()
 
 
 def _live(as_json: bool) -> None:
@@ -216,21 +257,44 @@ def _print(sections: dict[str, list[Comparison]], groups: dict[str, tuple[str, .
     for name, found in sections.items():
         lines = error_table(found, groups[name])
         screen.print(f"{MEANING[name]}", style="bold")
-        columns = (*groups[name], "rows", "answered", "median", "mean", "p90", "bias")
-        extra = ("form alone", "naive") if name == "kernels" else ("naive", "in 50%", "in 90%")
-        table = render.plain_table(*columns, *extra, right=range(len(groups[name]), len(columns) + len(extra)))
-        for line in lines[:worst]:
-            table.add_row(*line.group, *_cells(line, name))
+        table = error_screen(lines[:worst], groups[name], name)
         if len(lines) > 1 and name == "kernels":
-            table.add_row(
-                *("all", *("",) * (len(groups[name]) - 1)), *_cells(error_line(("all",), found), name), style="bold"
-            )
+            table.add_row("all", *_cells(error_line(("all",), found), name), style="bold")
         screen.print(table)
         if len(lines) > worst:
             screen.print(f"{len(lines) - worst} more lines (--worst {len(lines)})", style="dim")
-        for reason, count in refusals(found).most_common(8):
+        refused = refusals(found).most_common()
+        for reason, count in refused[:REASONS]:
             screen.print(f"  not answered: {count:,} - {reason}", style="dim")
+        if len(refused) > REASONS:
+            rest = sum(count for _, count in refused[REASONS:])
+            screen.print(f"  not answered: {rest:,} - {len(refused) - REASONS} more reasons (--json)", style="dim")
         screen.print()
+
+
+def error_screen(lines: Sequence[ErrorLine], by: Sequence[str], name: str) -> Table:
+    """Lines of a section as a table that 80 columns hold: long labels fold, figures never do."""
+    from infersim.cli import render
+
+    extra = ("form", "naive") if name == "kernels" else ("naive", "50%", "90%")
+    figures = ("rows", "answered", "median", "mean", "p90", "bias", *extra)
+    table = render.plain_table(" / ".join(by), *figures, right=range(1, len(figures) + 1))
+    table.padding = (0, 1, 0, 0)
+    for column in table.columns[1:]:
+        column.no_wrap = True
+    for line in lines:
+        table.add_row(" / ".join(line.group), *_cells(line, name))
+    if name == "kernels":
+        table.caption, table.caption_justify = (
+            "form: mean without the residual surface; naive: mean of the roofline",
+            "left",
+        )
+    else:
+        table.caption, table.caption_justify = (
+            "naive: mean of the physical limit; 50%, 90%: share inside that interval",
+            "left",
+        )
+    return table
 
 
 def _cells(line: ErrorLine, name: str) -> Iterable[str]:
@@ -238,7 +302,7 @@ def _cells(line: ErrorLine, name: str) -> Iterable[str]:
     shares: tuple[Any, ...] = (line.answered, line.median, line.mean, line.p90)
     for value in shares:
         yield "-" if value != value else f"{value:.1%}" if value < 10 else f"{value:,.0%}"
-    yield "-" if line.bias != line.bias else f"{line.bias:+.1%}"
+    yield "-" if line.bias != line.bias else f"{line.bias:+.1%}" if abs(line.bias) < 10 else f"{line.bias:+,.0%}"
     rest = (
         (line.physical_mean, line.naive_mean)
         if name == "kernels"

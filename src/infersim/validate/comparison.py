@@ -7,19 +7,25 @@ counted with its reason.
 
 from __future__ import annotations
 
+import csv
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 
+NONE: Mapping[int, tuple[float, float]] = MappingProxyType({})
+"""No intervals; one for all rows, which come in millions."""
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, slots=True)
 class Comparison:
     """One measured figure and what was predicted for it; times in seconds."""
 
     labels: Mapping[str, str]
-    """What it can be grouped by: kind, device, engine, format, model, load ..."""
+    """What it can be grouped by: kind, device, engine, format, model, load ... Shared by rows that agree in all of them."""
     measured: float
     predicted: float | None
     """None where the question was refused."""
@@ -27,7 +33,7 @@ class Comparison:
     """The roofline of the data sheet."""
     physical: float | None = None
     """The physical form without its residual surface (kernels)."""
-    intervals: Mapping[int, tuple[float, float]] = field(default_factory=dict)
+    intervals: Mapping[int, tuple[float, float]] = field(default_factory=lambda: NONE)
     """Low and high by percent."""
     refusal: str = ""
 
@@ -128,3 +134,21 @@ def error_line(group: tuple[str, ...], comparisons: Sequence[Comparison]) -> Err
 def refusals(comparisons: Iterable[Comparison]) -> Counter[str]:
     """How many figures were not answered, by reason."""
     return Counter(one.refusal for one in comparisons if one.predicted is None)
+
+
+def write_rows(path: Path, comparisons: Iterable[Comparison]) -> None:
+    """Write every comparison as a line of CSV, times in seconds; the file appears whole or not at all."""
+    rows = list(comparisons)
+    kinds = {id(one.labels): one.labels for one in rows}.values()
+    labels = list(dict.fromkeys(name for found in kinds for name in found))
+    percents = sorted({percent for one in rows for percent in one.intervals})
+    ends = [f"{end}_{percent}_s" for percent in percents for end in ("low", "high")]
+    part = path.with_name(path.name + ".part")
+    with part.open("w", newline="", encoding="utf-8") as file:
+        out = csv.writer(file)
+        out.writerow([*labels, "measured_s", "predicted_s", "naive_s", "form_alone_s", *ends, "refusal"])
+        for one in rows:
+            bounds = [bound for percent in percents for bound in one.intervals.get(percent, (None, None))]
+            times = (one.measured, one.predicted, one.naive, one.physical)
+            out.writerow([*(one.labels.get(name, "") for name in labels), *times, *bounds, one.refusal])
+    part.replace(path)

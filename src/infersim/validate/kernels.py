@@ -15,13 +15,13 @@ import numpy.typing as npt
 from infersim.calibrate.measurements import KernelTable, fit_rows
 from infersim.calibrate.sections import LATENT_SHAPE, collective_kind, measured_path, problem, section_key
 from infersim.errors import UnsupportedError
-from infersim.machine.calibration import PARAMETERS, calibration_file
+from infersim.machine.calibration import PARAMETERS, CalibrationFile, calibration_file
 from infersim.machine.network import least_time
 from infersim.ops.attention import Attention, Scan
 from infersim.ops.base import Op
 from infersim.ops.matmul import Gemm, GroupedGemm
 from infersim.specs.hardware import Accelerator
-from infersim.specs.library import load_accelerator
+from infersim.specs.library import load_accelerator, read_yaml
 from infersim.specs.precision import FORMATS, matrix_unit
 from infersim.validate.comparison import Comparison
 
@@ -39,7 +39,7 @@ def compare_table(table: KernelTable) -> Iterator[Comparison]:
     section = file.sections.get(table.kind, {}).get(key) if file else None
     refusal, physical, predicted = "", None, None
     if file is None or section is None:
-        refusal = f"no calibration of {table.kind} {key} for {table.device} under {table.engine}"
+        refusal = _why_not(table.kind, key, file)
     else:
         parameters = PARAMETERS[table.kind](**section["parameters"])
         try:
@@ -48,19 +48,37 @@ def compare_table(table: KernelTable) -> Iterator[Comparison]:
             surface = file.surfaces.get((table.kind, key))
             predicted = physical * np.exp(surface.at(*found.place(table.shape))) if surface else physical
         except UnsupportedError as error:
-            refusal = str(error)
+            refusal = _first_part(error)
     try:
         naive, bound = naive_seconds(table, accelerator)
     except UnsupportedError as error:
-        naive, bound, refusal, predicted = np.full(len(table), np.nan), np.full(len(table), "-"), str(error), None
+        naive, bound, refusal, predicted = (
+            np.full(len(table), np.nan),
+            np.full(len(table), "-"),
+            _first_part(error),
+            None,
+        )
+    by_regime = {regime: labels | {"regime": regime} for regime in ("launch", *map(str, np.unique(bound)))}
     for row, seconds in enumerate(table.seconds):
         regime = "launch" if naive[row] < SMALL else str(bound[row])
         yield Comparison(
-            labels | {"regime": regime}, float(seconds),
+            by_regime[regime], float(seconds),
             None if predicted is None else float(predicted[row]),
             None if predicted is None else float(naive[row]),
             None if physical is None else float(physical[row]), refusal=refusal,
         )  # fmt: skip
+
+
+def _why_not(kind: str, key: str, file: CalibrationFile | None) -> str:
+    """Why a table has no section: what its calibration says it left out, where it says so."""
+    left = read_yaml(file.path).get("left_out", {}) if file else {}
+    said = [reason for reason in left if reason.startswith(f"{kind} {key}: ")]
+    return f"{said[0]}, so not calibrated" if said else f"no calibration of {kind} {key}"
+
+
+def _first_part(error: UnsupportedError) -> str:
+    """What cannot be done, without what could be instead."""
+    return str(error).split(";")[0]
 
 
 def compare_kernels(tables: Iterable[KernelTable], *, progress: Callable[[], None] = lambda: None) -> list[Comparison]:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from infersim._version import __version__
-from infersim.validate.comparison import Comparison, ErrorLine, error_table, refusals
+from infersim.validate.comparison import Comparison, ErrorLine, error_line, error_table, refusals
 
 TITLES = {"kernels": "Kernels", "serving": "Serving points"}
 TABLES: Mapping[str, Sequence[tuple[str, ...]]] = {
@@ -32,16 +32,51 @@ STYLE = """
 :root { color-scheme: light dark } body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: auto; padding: 1rem }
 table { border-collapse: collapse; margin: 1rem 0; display: block; overflow-x: auto } th, td { padding: .2rem .6rem; text-align: right }
 th:first-child, td:first-child { text-align: left } thead { border-bottom: 1px solid } tbody tr:nth-child(even) { background: #8881 }
+figure { margin: 1rem 0 } figcaption { opacity: .7; font-size: .9em }
 img { max-width: 100%; background: #fff; border-radius: 6px } .dim { opacity: .7 }
 """
 
 
+POINTS = 20_000
+"""Points drawn in one panel of a scatter plot at most, evenly spaced through the rows."""
+
+
 def write_report(path: Path, sections: Mapping[str, Sequence[Comparison]]) -> None:
-    """Write the comparisons of each section to ``path`` (.html or .md); the file appears whole or not at all."""
+    """Write the comparisons of each section to ``path`` (.html or .md); every file appears whole or not at all."""
     page = _html(sections) if path.suffix.lower() == ".html" else _markdown(path, sections)
+    _put(path, page.encode())
+
+
+def _put(path: Path, content: bytes) -> None:
     part = path.with_name(path.name + ".part")
-    part.write_text(page, encoding="utf-8")
+    part.write_bytes(content)
     part.replace(path)
+
+
+def headline(name: str, comparisons: Sequence[Comparison]) -> list[str]:
+    """A sentence on each kernel kind together, or on each metric of serving points.
+
+    >>> headline("serving", [Comparison({"metric": "tpot"}, 1.0, 1.1, 0.5), Comparison({"metric": "tpot"}, 1.0, None)])
+    ['tpot: off by 10.0% at the median, 10.0% on average, 10.0% at the 90th percentile; 50.0% of 2 rows answered; naive roofline 50.0%']
+    """
+    lines = [error_line(("all kernels",), comparisons)] if name == "kernels" else error_table(comparisons, ("metric",))
+    return [
+        f"{line.group[0]}: off by {line.median:.1%} at the median, {line.mean:.1%} on average, {line.p90:.1%} at the 90th percentile; "
+        f"{line.answered:.1%} of {line.rows:,} rows answered; naive roofline {line.naive_mean:.1%}"
+        for line in lines
+    ]
+
+
+def pictures(name: str, comparisons: Sequence[Comparison]) -> dict[str, bytes]:
+    """The plots of a section, as PNG by caption."""
+    return {
+        f"Measured against predicted: infersim blue, naive roofline red, dotted 20% off; at most {POINTS:,} points a panel": scatter(
+            comparisons, PANELS[name]
+        ),
+        "Share of rows whose error is at most so large: infersim blue, naive roofline red": distribution(
+            comparisons, PANELS[name]
+        ),
+    }
 
 
 def _columns(lines: Sequence[ErrorLine]) -> list[tuple[str, Any]]:
@@ -68,10 +103,14 @@ def _html(sections: Mapping[str, Sequence[Comparison]]) -> str:
         f"<p>{html.escape(METHOD)}</p><p>{html.escape(SOURCES)}</p>",
     ]
     for name, found in sections.items():
-        picture = base64.b64encode(scatter(found, PANELS[name])).decode()
-        parts.append(
-            f"<h2>{TITLES[name]}</h2><img alt='predicted against measured' src='data:image/png;base64,{picture}'>"
-        )
+        said = "".join(f"<li>{html.escape(sentence)}</li>" for sentence in headline(name, found))
+        parts.append(f"<h2>{TITLES[name]}</h2><ul>{said}</ul>")
+        for caption, picture in pictures(name, found).items():
+            data = base64.b64encode(picture).decode()
+            words = html.escape(caption)
+            parts.append(
+                f"<figure><img alt='{words}' src='data:image/png;base64,{data}'><figcaption>{words}</figcaption></figure>"
+            )
         for by in TABLES[name]:
             lines = error_table(found, by)
             columns = _columns(lines)
@@ -97,9 +136,11 @@ def _markdown(path: Path, sections: Mapping[str, Sequence[Comparison]]) -> str:
         SOURCES,
     ]
     for name, found in sections.items():
-        picture = path.with_name(f"{path.stem}-{name}.png")
-        picture.write_bytes(scatter(found, PANELS[name]))
-        parts += [f"## {TITLES[name]}", f"![predicted against measured]({picture.name})"]
+        parts += [f"## {TITLES[name]}", "\n".join(f"- {sentence}" for sentence in headline(name, found))]
+        for (caption, content), ending in zip(pictures(name, found).items(), ("scatter", "errors"), strict=True):
+            picture = path.with_name(f"{path.stem}-{name}-{ending}.png")
+            _put(picture, content)
+            parts.append(f"![{caption}]({picture.name})")
         for by in TABLES[name]:
             lines = error_table(found, by)
             columns = _columns(lines)
@@ -121,35 +162,78 @@ def _markdown(path: Path, sections: Mapping[str, Sequence[Comparison]]) -> str:
     return "\n\n".join([*parts, ""])
 
 
-def scatter(comparisons: Sequence[Comparison], panel: str) -> bytes:
-    """Measured against predicted, one panel per value of the label ``panel``, with lines at a factor of 1.2: a PNG."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
+def _panels(comparisons: Sequence[Comparison], label: str) -> tuple[Any, list[tuple[Any, list[Comparison]]]]:
+    """A figure with one panel per value of a label, and what was answered in each."""
     from matplotlib.figure import Figure
 
     answered = [one for one in comparisons if one.predicted is not None]
-    names = sorted({one.labels[panel] for one in answered}) or ["nothing answered"]
+    names = sorted({one.labels[label] for one in answered}) or ["nothing answered"]
     across = min(3, len(names))
     down = -(-len(names) // across)
     figure = Figure(figsize=(4.2 * across, 3.8 * down), layout="constrained")
     axes = np.atleast_1d(figure.subplots(down, across)).ravel()
     for axis in axes[len(names) :]:
         axis.set_visible(False)
+    panels = []
     for axis, name in zip(axes, names, strict=False):
-        own = [one for one in answered if one.labels[panel] == name]
-        measured, predicted = (
-            np.array([one.measured for one in own]),
-            np.array([one.predicted for one in own], dtype=float),
-        )
-        if len(own):
-            naive = np.array([one.naive or np.nan for one in own])
-            axis.loglog(measured, naive, ",", color="#c44", alpha=0.4, rasterized=True)
-            axis.loglog(measured, predicted, ".", markersize=2, color="#246", alpha=0.5, rasterized=True)
-            ends = np.array([measured.min(), measured.max()])
-            for factor, style in ((1.0, "-"), (1.2, ":"), (1 / 1.2, ":")):
-                axis.plot(ends, factor * ends, style, color="0.5", linewidth=0.8)
-        axis.set(title=name, xlabel="measured [s]", ylabel="predicted [s]")
-    figure.suptitle("blue: infersim; red: naive roofline; dotted: 20% off", fontsize=9)
+        axis.set_title(name)
+        panels.append((axis, [one for one in answered if one.labels[label] == name]))
+    return figure, panels
+
+
+def _png(figure: Any) -> bytes:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
     buffer = io.BytesIO()
     FigureCanvasAgg(figure)
     figure.savefig(buffer, format="png")
     return buffer.getvalue()
+
+
+def _columns_of(comparisons: Sequence[Comparison]) -> tuple[Any, Any, Any]:
+    """Measured, predicted and naive seconds; NaN where there is no naive figure."""
+    naive = [np.nan if one.naive is None else one.naive for one in comparisons]
+    return (
+        np.array([one.measured for one in comparisons]),
+        np.array([one.predicted for one in comparisons]),
+        np.array(naive),
+    )
+
+
+def scatter(comparisons: Sequence[Comparison], label: str) -> bytes:
+    """Measured against predicted, one panel per value of ``label``, with lines at a factor of 1.2: a PNG."""
+    figure, panels = _panels(comparisons, label)
+    for axis, own in panels:
+        axis.set(xlabel="measured [s]", ylabel="predicted [s]")
+        if not own:
+            continue
+        measured, predicted, naive = _columns_of(own[:: len(own) // POINTS + 1])
+        axis.loglog(measured, naive, ",", color="#c44", alpha=0.4, rasterized=True)
+        axis.loglog(measured, predicted, ".", markersize=2, color="#246", alpha=0.5, rasterized=True)
+        ends = np.array([measured.min(), measured.max()])
+        for factor, style in ((1.0, "-"), (1.2, ":"), (1 / 1.2, ":")):
+            axis.plot(ends, factor * ends, style, color="0.5", linewidth=0.8)
+    return _png(figure)
+
+
+def distribution(comparisons: Sequence[Comparison], label: str) -> bytes:
+    """Share of rows with at most that absolute error, one panel per value of ``label``, ours and the naive roofline's: a PNG."""
+    figure, panels = _panels(comparisons, label)
+    shares = np.linspace(0.0, 1.0, 201)
+    for axis, own in panels:
+        axis.set(
+            xlabel="|predicted / measured - 1|",
+            ylabel="share of rows",
+            xscale="log",
+            xlim=(1e-3, 10.0),
+            ylim=(0.0, 1.0),
+        )
+        if not own:
+            continue
+        measured, predicted, naive = _columns_of(own)
+        for times, colour in ((predicted, "#246"), (naive, "#c44")):
+            known = ~np.isnan(times)
+            if known.any():
+                axis.plot(np.quantile(np.abs(times[known] / measured[known] - 1), shares), shares, color=colour)
+        axis.grid(alpha=0.3)
+    return _png(figure)

@@ -37,7 +37,8 @@ def draw(tables: Iterable[KernelTable], rows: int = ROWS) -> list[KernelTable]:
 
 
 def write_sample(path: Path, drawn: Iterable[KernelTable]) -> None:
-    """Write drawn tables; seconds keep six digits. The file appears whole or not at all."""
+    """Write drawn tables; seconds keep seven digits, sizes all of theirs, so that a row hashes to the same side of the split
+    when it is read again. The file appears whole or not at all."""
     about: list[dict[str, Any]] = []
     columns: dict[str, Any] = {}
     for number, table in enumerate(drawn):
@@ -45,7 +46,9 @@ def write_sample(path: Path, drawn: Iterable[KernelTable]) -> None:
             {"kind": table.kind, "device": table.device, "engine": table.engine, "version": table.version, "formats": dict(table.formats),
              "kernel": table.kernel, "source": table.source, "axes": list(table.shape)}
         )  # fmt: skip
-        columns[f"shape{number}"] = np.stack(list(table.shape.values())).astype(np.float32)
+        sizes = np.stack(list(table.shape.values()))
+        short = sizes.astype(np.float32)
+        columns[f"shape{number}"] = short if np.array_equal(short, sizes) else sizes
         columns[f"seconds{number}"] = table.seconds.astype(np.float32)
     columns["about"] = np.array(json.dumps(about))
     buffer = io.BytesIO()
