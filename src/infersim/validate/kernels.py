@@ -135,7 +135,10 @@ def _ops(table: KernelTable, accelerator: Accelerator) -> Iterator[tuple[Any, Op
     unit = matrix_unit(FORMATS["bf16"], FORMATS["bf16"], accelerator)
     if table.kind == "scan":
         scanned = ("sequences", "new", "heads", "key_dim", "value_dim", "conv_channels")
-        mechanism, kernel = table.kernel.partition(".")[0], int(shape["conv_kernel"][0])
+        mechanism, _, part = table.kernel.partition(".")
+        kernel = int(shape["conv_kernel"][0])
+        if part:  # the convolution alone was timed: no heads, no state
+            shape["heads"] = np.zeros(len(table))
         yield (
             everything,
             Scan(**named, **{name: shape[name] for name in scanned}, kind=mechanism, conv_kernel=kernel),
