@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
 from infersim.errors import SpecError
 from infersim.specs.model import Attention, LatentAttention, ModelSpec
-from infersim.specs.quantity import Spec
+from infersim.specs.quantity import Seconds, Spec
 
 Degree = Annotated[int, Field(ge=1, le=65536)]
 
@@ -83,6 +83,16 @@ class EngineKnobs(Spec):
     gpu_memory_utilization: Annotated[float, Field(gt=0, le=1)] | None = None
     num_gpu_blocks_override: Annotated[int, Field(ge=1)] | None = None
     enable_chunked_prefill: bool | None = None
+    enable_prefix_caching: bool | None = None
+    mixed_batches: bool | None = None
+    """Prefill chunks and decodes share a step (SGLang: ``--enable-mixed-chunk``)."""
+    scheduling_policy: Literal["fcfs", "priority"] = "fcfs"
+    batching: Literal["continuous", "dynamic", "static"] = "continuous"
+    """static: a batch starts when it is full and runs to its end; dynamic: also once its oldest request has waited
+    ``batch_delay``; continuous: requests join and leave at every step."""
+    batch_delay: Seconds = 0.1
+    output_reserve: Annotated[float, Field(ge=0, le=1)] | None = None
+    """Share of the output booked at admission; 0 is TensorRT-LLM's MAX_UTILIZATION, 1 its GUARANTEED_NO_EVICT."""
     enforce_eager: bool = False
     batch_wait_timeout_iters: Annotated[int, Field(ge=0, le=10**6)] | None = None
     """TensorRT-LLM: decode steps for which prompts may be held back so that more of them are batched."""

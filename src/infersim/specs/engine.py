@@ -67,6 +67,26 @@ class ExpertKernels(Spec):
     """A second kernel family that a tuned server takes where it is faster."""
 
 
+class Scheduling(Spec):
+    """How an engine decides who runs next; with the knobs of EngineSpec this is all the serving simulator knows of it.
+
+    A waiting request is admitted where a slot, the token budget of the step and the KV blocks of its whole prompt are free,
+    and where the booked blocks of all running requests fit the pool: prompt + ``output_reserve`` x output each. At 1 nothing is
+    ever preempted; at 0 requests grow until the pool is full, and the last one admitted is then preempted.
+    """
+
+    output_reserve: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Share of a request's output that is booked at admission."""
+    headroom_steps: Annotated[int, Field(ge=0, le=10_000)] = 0
+    """Decode steps for which blocks must be free at admission, and are made free by a preemption."""
+    watermark: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of the blocks that admission leaves free while anything runs."""
+    waiting_served_ratio: Annotated[float, Field(ge=0)] = 0.0
+    """Prefill interrupts the decodes only once waiting requests are this share of the running ones ..."""
+    max_waiting_tokens: Annotated[int, Field(ge=0)] = 0
+    """... or after this many decode steps with one waiting."""
+
+
 class EngineSpec(Spec):
     """Defaults of one engine (and version, where they changed)."""
 
@@ -81,6 +101,7 @@ class EngineSpec(Spec):
     mixed_batches: bool
     """Prefill chunks and decodes share a step; otherwise a prefill step runs alone and decodes wait."""
     enable_prefix_caching: bool
+    scheduling: Scheduling = Scheduling()
     launch_gap: Seconds
     """Idle time between two kernels under captured graphs."""
     eager_launch: Seconds

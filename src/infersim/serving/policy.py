@@ -1,0 +1,107 @@
+"""What a scheduler needs to know of a deployment: an engine's scheduling data, the user's knobs and the KV pool, as numbers."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from infersim.errors import SpecError
+from infersim.machine.machine import Machine
+from infersim.predict.memory import MemoryReport
+from infersim.specs.deployment import EngineKnobs
+from infersim.specs.engine import EngineSpec
+
+
+@dataclass(frozen=True)
+class Policy:
+    """One scheduler's parameters. Lengths in tokens, memory in blocks, times in seconds."""
+
+    max_num_seqs: int
+    max_num_batched_tokens: int
+    block_size: int
+    num_blocks: int
+    """Blocks of the KV pool of one replica."""
+    chunked: bool = True
+    """A prompt may be cut where the token budget of a step ends."""
+    mixed: bool = True
+    """Prompts and decodes share a step; otherwise prompts go first, in steps of their own."""
+    output_reserve: float = 0.0
+    headroom_steps: int = 0
+    watermark_blocks: int = 0
+    prefix_caching: bool = False
+    priority: bool = False
+    waiting_served_ratio: float = 0.0
+    max_waiting_tokens: int = 0
+    static: bool = False
+    """A batch starts full (or after ``batch_delay``) and takes nobody in until it has ended."""
+    batch_delay: float = math.inf
+    state_blocks: float = 0.0
+    """Blocks' worth of memory that every sequence takes whatever its length: recurrent states."""
+    windows: tuple[tuple[float, float], ...] = ()
+    """(blocks' worth per token, tokens at most) of layers that keep a window only."""
+
+    def __post_init__(self) -> None:
+        if self.max_num_batched_tokens < self.max_num_seqs:
+            raise SpecError(
+                f"max_num_batched_tokens {self.max_num_batched_tokens} is below max_num_seqs {self.max_num_seqs}: every "
+                "running sequence needs a token of the step's budget",
+                field="max_num_batched_tokens",
+            )
+        if self.num_blocks < 1:
+            raise SpecError("the KV pool holds no block", field="num_gpu_blocks_override")
+
+    def blocks(self, tokens: int) -> int:
+        """Blocks that hold so many cached tokens."""
+        return -(-tokens // self.block_size)
+
+    def fixed_blocks(self, tokens: int) -> int:
+        """Blocks' worth of memory beside the growing cache, for a sequence of ``tokens`` at its end."""
+        windows = sum(rate * min(tokens, most) for rate, most in self.windows)
+        return math.ceil(self.state_blocks + windows - 1e-9)
+
+    def booked_blocks(self, prompt: int, output: int) -> int:
+        """Blocks that admission books: the prompt and ``output_reserve`` of the cached output (its last token never is)."""
+        return self.blocks(prompt + math.ceil(self.output_reserve * max(output - 1, 0)))
+
+    def fits(self, prompt: int, output: int) -> bool:
+        """Whether a request of this size can ever run."""
+        return self.blocks(prompt + output - 1) + self.fixed_blocks(prompt + output) <= self.num_blocks
+
+
+def policy_of(engine: EngineSpec, knobs: EngineKnobs, machine: Machine, memory: MemoryReport) -> Policy:
+    """The scheduler of one replica.
+
+    With attention data parallelism the ranks' slots, budgets and pools are taken together, as if a router kept them even.
+    Where no layer's cache grows the pool limits the number of sequences instead.
+    """
+    ranks, rates = memory.attention_ranks, memory.rates
+    block_size = memory.block_size
+    slots = (knobs.max_num_seqs or machine.max_num_seqs) * ranks
+    budget = (knobs.max_num_batched_tokens or machine.max_num_batched_tokens) * ranks
+    state = rates.per_sequence + (sum(rate * most for rate, most in rates.windows) if rates.per_token == 0 else 0.0)
+    if rates.per_token == 0:
+        slots = min(slots, int(ranks * memory.kv_pool // max(state, 1e-9)))
+        blocks, state_blocks, windows = 2**60, 0.0, ()
+    else:
+        block_bytes = rates.per_token * block_size
+        blocks = int(memory.kv_blocks)
+        state_blocks = state / block_bytes
+        windows = tuple((rate / block_bytes, most) for rate, most in rates.windows)
+    if knobs.num_gpu_blocks_override is not None:
+        blocks = knobs.num_gpu_blocks_override * ranks
+    caching = engine.enable_prefix_caching if knobs.enable_prefix_caching is None else knobs.enable_prefix_caching
+    chunked = engine.enable_chunked_prefill if knobs.enable_chunked_prefill is None else knobs.enable_chunked_prefill
+    mixed = engine.mixed_batches if knobs.mixed_batches is None else knobs.mixed_batches
+    rules, continuous = engine.scheduling, knobs.batching == "continuous"
+    reserve = rules.output_reserve if knobs.output_reserve is None else knobs.output_reserve
+    if knobs.max_num_seqs is None:
+        slots = min(slots, budget)
+    return Policy(
+        max_num_seqs=max(slots, 1), max_num_batched_tokens=budget, block_size=block_size, num_blocks=blocks, chunked=chunked,
+        mixed=mixed and continuous, output_reserve=reserve, headroom_steps=rules.headroom_steps,
+        watermark_blocks=math.ceil(rules.watermark * blocks) if rules.watermark else 0,
+        prefix_caching=caching and rates.per_token > 0, priority=knobs.scheduling_policy == "priority",
+        waiting_served_ratio=rules.waiting_served_ratio, max_waiting_tokens=rules.max_waiting_tokens,
+        static=not continuous, batch_delay=knobs.batch_delay if knobs.batching == "dynamic" else math.inf,
+        state_blocks=state_blocks, windows=windows,
+    )  # fmt: skip
