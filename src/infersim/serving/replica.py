@@ -28,7 +28,9 @@ class Source(Protocol):
     reacts: bool
     """Whether an end may bring a new request."""
 
-    def pop(self) -> Sequence: ...
+    def pop(self) -> Sequence | None:
+        """The request of ``next_time``; None where it was turned away."""
+
 
     def finished(self, sequence: Sequence, now: float) -> None: ...
 
@@ -67,11 +69,6 @@ class Replica:
         return len(self.waiting) + len(self.prefilling) + len(self.decoding)
 
     def _enqueue(self, sequence: Sequence) -> None:
-        if not self.policy.fits(sequence.prompt, sequence.output):
-            self.records.rejected += 1
-            if self.source.reacts:
-                self.source.finished(sequence, self.clock)
-            return
         sequence.fixed = self.fixed_blocks(sequence.prompt + sequence.output) if self.fixed_blocks else 0
         self.records.replica[sequence.id] = self.number
         if self.policy.priority:
@@ -440,7 +437,9 @@ class Replica:
         policy, source, totals, series = self.policy, self.source, self.totals, self.series
         while self.clock < limit:
             while source.next_time <= self.clock:
-                self._enqueue(source.pop())
+                arrived = source.pop()
+                if arrived is not None:
+                    self._enqueue(arrived)
             if not self.decoding and not self.prefilling:
                 wake = source.next_time
                 if self.waiting:

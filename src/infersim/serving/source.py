@@ -9,6 +9,8 @@ from __future__ import annotations
 import heapq
 import math
 from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -63,13 +65,19 @@ class Draws:
         return self._left.popleft()
 
 
+Fits = Callable[[int, int], bool]
+"""Whether a request of so many prompt and output tokens can ever run; the others are turned away as they arrive."""
+
+
 class OpenSource:
     """Requests of an arrival process with a rate. Draws a piece at a time; the next piece waits until this one has gone."""
 
     reacts = False
 
-    def __init__(self, traffic: Traffic, records: Records, seed: int, request: float, token: float) -> None:
-        self._draws, self._records = Draws(traffic, seed), records
+    def __init__(
+        self, traffic: Traffic, records: Records, seed: int, request: float, token: float, fits: Fits
+    ) -> None:
+        self._draws, self._records, self._fits = Draws(traffic, seed), records, fits
         self._request, self._token = request, token
         self._to_draw, self._last = traffic.num_requests, 0.0
         self._process: Any = traffic.arrivals
@@ -94,17 +102,23 @@ class OpenSource:
                 store.frombytes(bytes(count * store.itemsize))
             reach = (times + self._request + self._token * np.asarray(prompts)).tolist()
             nothing: tuple[Segment, ...] = ()
-            queue += zip(reach, range(first, first + count), prompts, outputs,
-                         prefixes or [nothing] * count, priorities or [0] * count, strict=True)  # fmt: skip
+            fits, known = self._fits, len(queue)
+            queue += [
+                entry
+                for entry in zip(reach, range(first, first + count), prompts, outputs,
+                                 prefixes or [nothing] * count, priorities or [0] * count, strict=True)
+                if fits(entry[2], entry[3])
+            ]  # fmt: skip
+            records.rejected += known + count - len(queue)
             self._to_draw -= count
             self._last = float(times[-1])
             queue.sort(key=lambda entry: entry[:2])
             horizon = self._last + self._request if self._to_draw else math.inf
-            sure = len(queue) if queue[-1][0] <= horizon else sum(entry[0] <= horizon for entry in queue)
+            sure = len(queue) if not queue or queue[-1][0] <= horizon else sum(entry[0] <= horizon for entry in queue)
         self._queue, self._place, self._sure = queue, 0, sure
         self.next_time = queue[0][0] if sure else math.inf
 
-    def pop(self) -> Sequence:
+    def pop(self) -> Sequence | None:
         reach, number, prompt, output, prefix, priority = self._queue[self._place]
         self._place += 1
         if self._place < self._sure:
@@ -122,104 +136,146 @@ class ReactiveSource:
 
     reacts = True
 
-    def __init__(self, traffic: Traffic, records: Records, seed: int, request: float, token: float) -> None:
-        self._draws, self._records, self._traffic = Draws(traffic, seed), records, traffic
+    def __init__(
+        self, traffic: Traffic, records: Records, seed: int, request: float, token: float, fits: Fits
+    ) -> None:
+        self._draws, self._records, self._traffic, self._fits = Draws(traffic, seed), records, traffic, fits
         self._request, self._token = request, token
         self._left = traffic.num_requests
         self._heap: list[tuple[float, int, Sequence]] = []
-        self._sessions: dict[int, tuple[int, int, int]] = {}
-        """By request: number of its session, turns left after it, tokens said before its own input."""
+        self._turns_left: dict[int, int] = {}
+        """By session, after the turn in hand."""
         self._session_count = 0
         self._arrivals = traffic.arrivals
         self._turns: deque[int] = deque()
-        self._starts: Any = None
+        self._turn_draws = Draws(traffic, seed + 1)
+        self._upcoming: _Start | None = None
+        self._starts: deque[float] = deque()
+        self._last = self._line = 0.0
         if isinstance(self._arrivals, ClosedLoop):
             users = min(self._arrivals.concurrency, self._left)
             for user in range(users):
-                self._start(self._arrivals.ramp * user / max(users, 1))
+                self._user(self._arrivals.ramp * user / users)
         else:
-            self._starts = iter(())
-            self._last = 0.0
-            self._start_next()
+            self._draw_start()
         self._update()
 
     def _update(self) -> None:
         self.next_time = self._heap[0][0] if self._heap else math.inf
+        if self._upcoming is not None and self._upcoming.reach < self.next_time:
+            self.next_time = self._upcoming.reach
 
-    def _send(self, time: float, prompt: int, output: int, prefix: tuple[Segment, ...], priority: int, own: Any) -> int:
-        """A request at ``time``; returns its number."""
+    def _reach(self, time: float, prompt: int) -> float:
+        return time + self._request + self._token * prompt
+
+    def _send(
+        self, time: float, prompt: int, output: int, prefix: tuple[Segment, ...], priority: int, own: Any,
+        reach: float | None = None,
+    ) -> None:  # fmt: skip
+        """A request at ``time``; one that can never run is turned away."""
         number = self._records.new(time, prompt, output)
-        self._left -= 1
-        reach = time + self._request + self._token * prompt
+        if not self._fits(prompt, output):
+            self._records.rejected += 1
+            return
+        reach = self._reach(time, prompt) if reach is None else reach
         sequence = Sequence(number, reach, prompt, output, priority=priority, prefix=prefix, own=own)
         heapq.heappush(self._heap, (reach, number, sequence))
-        return number
 
-    def _start(self, time: float) -> None:
+    def _start(
+        self, time: float, drawn: tuple[int, int, tuple[Segment, ...], int], reach: float | None = None
+    ) -> None:
         """A single request, or the first turn of a session."""
-        if not self._left:
-            return
-        prompt, output, prefix, priority = self._draws.next()
-        if self._traffic.sessions is None:
-            self._send(time, prompt, output, prefix, priority, None)
+        prompt, output, prefix, priority = drawn
+        sessions = self._traffic.sessions
+        if sessions is None:
+            self._send(time, prompt, output, prefix, priority, None, reach)
             return
         if not self._turns:
-            self._turns.extend(self._traffic.sessions.turns.sample(self._draws.session_generator, 1024).tolist())
-        session = self._session_count
+            self._turns.extend(sessions.turns.sample(self._draws.session_generator, 1024).tolist())
+        self._turns_left[self._session_count] = self._turns.popleft() - 1
+        self._send(time, prompt, output, prefix, priority, ("turn", self._session_count, 0), reach)
         self._session_count += 1
-        number = self._send(time, prompt, output, prefix, priority, ("turn", session, 0))
-        self._sessions[number] = (session, self._turns.popleft() - 1, 0)
 
-    def _start_next(self) -> None:
-        """The next session of an open process; it is put in line when the one before has gone in."""
+    def _user(self, time: float) -> None:
+        """A user of the closed loop sends; where the request is turned away, the next one."""
+        sent = False
+        while self._left and not sent:
+            drawn = self._draws.next()
+            self._left -= 1
+            self._start(time, drawn)
+            sent = self._fits(drawn[0], drawn[1])
+
+    def _draw_start(self) -> None:
+        """Draw the next session of an open process. It is put in line when its time has come, whoever asks first, so that
+        numbers and draws do not depend on how often a replica looks; first turns reach the engine in the order of arrival."""
+        self._upcoming = None
         if not self._left:
             return
-        time = next(self._starts, None)
-        if time is None:
+        if not self._starts:
             process: Any = self._arrivals
-            times = process.times(self._draws.arrival_generator, 1024, self._last).tolist()
-            self._last = times[-1]
-            self._starts = iter(times)
-            time = next(self._starts)
-        self._start(time)
+            self._starts.extend(process.times(self._draws.arrival_generator, 1024, self._last).tolist())
+            self._last = self._starts[-1]
+        self._left -= 1
+        time, drawn = self._starts.popleft(), self._draws.next()
+        self._line = max(self._line, self._reach(time, drawn[0]))
+        self._upcoming = _Start(time, self._line, drawn)
 
-    def pop(self) -> Sequence:
-        sequence = heapq.heappop(self._heap)[2]
-        if self._starts is not None and (self._traffic.sessions is None or sequence.id in self._first_turns(sequence)):
-            self._start_next()
+    def _advance(self, now: float) -> None:
+        """Put the sessions in line that have started by now."""
+        while self._upcoming is not None and self._upcoming.time <= now:
+            self._start(self._upcoming.time, self._upcoming.drawn, self._upcoming.reach)
+            self._draw_start()
+
+    def pop(self) -> Sequence | None:
+        if self._upcoming is not None and self._upcoming.reach <= self.next_time:
+            self._advance(self._upcoming.time)
+        sequence = None
+        if self._heap and self._heap[0][0] <= self.next_time:
+            sequence = heapq.heappop(self._heap)[2]
         self._update()
         return sequence
 
-    def _first_turns(self, sequence: Sequence) -> tuple[int, ...]:
-        own = sequence.own
-        return (sequence.id,) if isinstance(own, tuple) and own[0] == "turn" and own[2] == 0 else ()
-
     def finished(self, sequence: Sequence, now: float) -> None:
-        sessions = self._traffic.sessions
-        think = self._arrivals.think if isinstance(self._arrivals, ClosedLoop) else 0.0
-        if sessions is not None:
-            session, turns, _ = self._sessions.pop(sequence.id)
-            said = sequence.prompt + sequence.output
-            if turns > 0 and self._left:
-                fresh, output, _, priority = self._draws.next()
-                if sessions.max_context is None or said + fresh <= sessions.max_context:
-                    pause = float(self._draws.session_generator.exponential(sessions.think)) if sessions.think else 0.0
-                    turn = sequence.own[2]  # type: ignore[index]
-                    before = sum(tokens for _, tokens in sequence.prefix)
-                    prefix = (*sequence.prefix, (sequence.own, said - before))
-                    number = self._send(now + pause, said + fresh, output, prefix, priority, ("turn", session, turn + 1))
-                    self._sessions[number] = (session, turns - 1, said)
-                    self._update()
-                    return
-        if self._starts is None:
-            self._start(now + think)
+        self._advance(now)
+        if (self._traffic.sessions is None or not self._next_turn(sequence, now)) and isinstance(self._arrivals, ClosedLoop):
+            self._user(now + self._arrivals.think)
         self._update()
+
+    def _next_turn(self, sequence: Sequence, now: float) -> bool:
+        """Send the session's next turn; False where it has ended."""
+        sessions = self._traffic.sessions
+        assert sessions is not None
+        _, session, turn = sequence.own  # type: ignore[misc]
+        turns = self._turns_left.pop(session)
+        said = sequence.prompt + sequence.output
+        if turns < 1 or not self._left:
+            return False
+        fresh, output, _, priority = self._turn_draws.next()
+        prompt = said + fresh
+        if (sessions.max_context is not None and prompt > sessions.max_context) or not self._fits(prompt, output):
+            return False
+        pause = float(self._draws.session_generator.exponential(sessions.think)) if sessions.think else 0.0
+        before = sum(tokens for _, tokens in sequence.prefix)
+        prefix = (*sequence.prefix, (sequence.own, said - before))
+        self._turns_left[session] = turns - 1
+        self._left -= 1
+        self._send(now + pause, prompt, output, prefix, priority, ("turn", session, turn + 1))
+        return True
+
+
+@dataclass(frozen=True)
+class _Start:
+    """A session of an open process that is yet to start."""
+
+    time: float
+    reach: float
+    drawn: tuple[int, int, tuple[Segment, ...], int]
 
 
 def build_source(
-    traffic: Traffic, records: Records, *, seed: int, request: float, token: float
+    traffic: Traffic, records: Records, *, seed: int, request: float, token: float, fits: Fits
 ) -> OpenSource | ReactiveSource:
     """The source of a stream; ``request`` and ``token`` are the host's seconds per request and per prompt token."""
     if isinstance(traffic.arrivals, ClosedLoop) or traffic.sessions is not None:
-        return ReactiveSource(traffic, records, seed, request, token)
-    return OpenSource(traffic, records, seed, request, token)
+        return ReactiveSource(traffic, records, seed, request, token, fits)
+    return OpenSource(traffic, records, seed, request, token, fits)
