@@ -68,7 +68,8 @@ class StepCost:
                 "generating models"
             )
         self._ops_of = functools.partial(step_ops, model, parallelism, precision, sampler=sampler)
-        self.machine, self.ranks = machine, parallelism.attention_data
+        self.machine, self.ranks, self.stages = machine, parallelism.attention_data, parallelism.pipeline
+        self._lane_tokens = max(max_tokens // self.stages, 1)
         self.bound = machine.mode == "bound"
         self._captured = not eager and machine.accelerator.kind == "gpu"
         host = machine.engine.host
@@ -189,7 +190,12 @@ class StepCost:
         return row
 
     def decode_row(self, sequences: int) -> list[float]:
-        """Seconds of a whole decode step of so many sequences at every knot of the mean context."""
+        """Seconds of a whole decode step of so many sequences at every knot of the mean context.
+
+        With p pipeline stages the sequences go in p micro-batches, one behind the other: every sequence gets a token in the time
+        that the fullest of them takes through all stages.
+        """
+        sequences = -(-sequences // self.stages)
         row = self._rows.get(sequences)
         if row is None:
             local = max(sequences / self.ranks, 1.0)
@@ -245,6 +251,23 @@ class StepCost:
         decodes whose contexts sum to ``context``; either may be none."""
         if not count:
             return self.along(self.decode_row(sequences), context / sequences)
+        if self.stages > 1:
+            return self._pipelined(count, new, pairs, sequences, context)
+        return self._mixed(count, new, pairs, sequences, context)
+
+    def _pipelined(self, count: int, new: int, pairs: float, sequences: int, context: float) -> float:
+        """A round of micro-batches: prompts ride in as many of them as their tokens fill, and every stage works on one
+        micro-batch after the other, so the round takes their mean; a lone prompt takes its whole way."""
+        stages = self.stages
+        carrying = min(stages, count, max(1, math.ceil(new / self._lane_tokens)))
+        share = -(-sequences // stages)
+        lane = self._mixed(count / carrying, new / carrying, pairs / carrying, share, context / stages if sequences else 0.0)
+        if not sequences:
+            return lane
+        alone = self.along(self.decode_row(sequences), context / sequences)
+        return max((carrying * lane + (stages - carrying) * alone) / stages, alone)
+
+    def _mixed(self, count: float, new: float, pairs: float, sequences: int, context: float) -> float:
         ranks = self.ranks
         if ranks == 1:
             tokens, sampled = float(new + sequences), float(count + sequences)

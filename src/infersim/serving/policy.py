@@ -68,8 +68,10 @@ class Policy:
         return self.blocks(prompt + output - 1) + self.fixed_blocks(prompt + output) <= self.num_blocks
 
 
-def policy_of(engine: EngineSpec, knobs: EngineKnobs, machine: Machine, memory: MemoryReport) -> Policy:
-    """The scheduler of one replica.
+def policy_of(
+    engine: EngineSpec, knobs: EngineKnobs, machine: Machine, memory: MemoryReport, pipeline: int = 1
+) -> Policy:
+    """The scheduler of one replica. With ``pipeline`` stages every micro-batch in flight has a budget of its own.
 
     With attention data parallelism the ranks' slots, budgets and pools are taken together, as if a router kept them even.
     Where no layer's cache grows the pool limits the number of sequences instead.
@@ -77,7 +79,7 @@ def policy_of(engine: EngineSpec, knobs: EngineKnobs, machine: Machine, memory: 
     ranks, rates = memory.attention_ranks, memory.rates
     block_size = memory.block_size
     slots = (knobs.max_num_seqs or machine.max_num_seqs) * ranks
-    budget = (knobs.max_num_batched_tokens or machine.max_num_batched_tokens) * ranks
+    budget = (knobs.max_num_batched_tokens or machine.max_num_batched_tokens) * ranks * pipeline
     state = rates.per_sequence + (sum(rate * most for rate, most in rates.windows) if rates.per_token == 0 else 0.0)
     if rates.per_token == 0:
         slots = min(slots, int(ranks * memory.kv_pool // max(state, 1e-9)))

@@ -77,6 +77,7 @@ class OpenSource:
     def __init__(
         self, traffic: Traffic, records: Records, seed: int, request: float, token: float, fits: Fits
     ) -> None:
+        self.progress: Callable[[int], None] | None = None
         self._draws, self._records, self._fits = Draws(traffic, seed), records, fits
         self._request, self._token = request, token
         self._to_draw, self._last = traffic.num_requests, 0.0
@@ -110,6 +111,8 @@ class OpenSource:
                 if fits(entry[2], entry[3])
             ]  # fmt: skip
             records.rejected += known + count - len(queue)
+            if self.progress is not None:
+                self.progress(len(records))
             self._to_draw -= count
             self._last = float(times[-1])
             queue.sort(key=lambda entry: entry[:2])
@@ -139,6 +142,7 @@ class ReactiveSource:
     def __init__(
         self, traffic: Traffic, records: Records, seed: int, request: float, token: float, fits: Fits
     ) -> None:
+        self.progress: Callable[[int], None] | None = None
         self._draws, self._records, self._traffic, self._fits = Draws(traffic, seed), records, traffic, fits
         self._request, self._token = request, token
         self._left = traffic.num_requests
@@ -174,6 +178,8 @@ class ReactiveSource:
     ) -> None:  # fmt: skip
         """A request at ``time``; one that can never run is turned away."""
         number = self._records.new(time, prompt, output)
+        if self.progress is not None and number % PIECE == PIECE - 1:
+            self.progress(number + 1)
         if not self._fits(prompt, output):
             self._records.rejected += 1
             return

@@ -1,0 +1,373 @@
+"""What a simulation says: per-request records, percentiles, goodput, bottlenecks, warnings, exports."""
+
+from __future__ import annotations
+
+import functools
+import json
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from infersim import units
+from infersim.errors import InferSimError, SpecError, UnsupportedError
+from infersim.predict.estimate import Estimate
+from infersim.serving.arrivals import ClosedLoop
+from infersim.serving.policy import Policy
+from infersim.serving.records import Records, Series, Totals
+from infersim.serving.steady import backlog_growth, is_unstable, most_at_once, warm_up
+from infersim.serving.target import Limit
+from infersim.serving.traffic import Traffic
+
+Array = npt.NDArray[np.float64]
+COLUMNS = ("arrival_s", "prompt_tokens", "output_tokens", "cached_tokens", "first_token_s", "finish_s", "ttft_s", "tpot_s",
+           "e2e_s", "preemptions", "replica")  # fmt: skip
+
+
+@dataclass(frozen=True)
+class ServingResult:
+    """One simulated run. Times in seconds from its start, rates per second.
+
+    Latencies are of completed requests; ``requests`` marks which count: by default all of them, ``settled()`` gives the same
+    result without warm-up and drain. TTFT is client-side: queueing and the host's work on a request included. TPOT of a request
+    is (end-to-end - TTFT) / (output tokens - 1), ITL every gap between two tokens of a request, pooled.
+    """
+
+    deployment: Estimate
+    traffic: Traffic
+    policy: Policy
+    seed: int
+    records: Records = field(repr=False)
+    totals: Sequence[Totals] = field(repr=False)
+    """One per replica."""
+    series: Sequence[Series] = field(repr=False)
+    limits: tuple[Limit, ...] = ()
+    interrupted: bool = False
+    """The run was stopped before its end: figures are of what was simulated until then."""
+    window: tuple[float, float] | None = None
+    """Only requests that arrive in this time count, and rates are those of what ends in it; None for the whole run."""
+
+    # -- per request ---------------------------------------------------------------------------------------------------
+
+    @functools.cached_property
+    def columns(self) -> dict[str, npt.NDArray[Any]]:
+        """One array per field of all requests, completed or not; NaN where a time never came."""
+        records = self.records
+        arrival, first, finish = (np.array(store) for store in (records.arrival, records.first_token, records.finish))
+        prompt, output = np.array(records.prompt), np.array(records.output)
+        first[first == 0] = np.nan
+        finish[finish == 0] = np.nan
+        with np.errstate(invalid="ignore", divide="ignore"):
+            tpot = np.where(output > 1, (finish - first) / (output - 1), np.nan)
+        values = (arrival, prompt, output, np.array(records.cached), first, finish, first - arrival, tpot, finish - arrival,
+                  np.array(records.preemptions), np.array(records.replica))  # fmt: skip
+        return dict(zip(COLUMNS, values, strict=True))
+
+    @functools.cached_property
+    def counted(self) -> npt.NDArray[np.bool_]:
+        """Completed requests that the statistics count."""
+        done = ~np.isnan(self.columns["finish_s"])
+        if self.window is None:
+            return done
+        arrival = self.columns["arrival_s"]
+        return done & (arrival >= self.window[0]) & (arrival <= self.window[1])
+
+    @functools.cached_property
+    def ended(self) -> npt.NDArray[np.bool_]:
+        """Requests whose end counts for the rates."""
+        if self.window is None:
+            return self.counted
+        finish = self.columns["finish_s"]
+        return (finish > self.window[0]) & (finish <= self.window[1])
+
+    def values(self, metric: str) -> Array:
+        """``ttft``, ``tpot`` or ``e2e`` of every counted request [s]; requests of one token have no TPOT."""
+        if metric not in ("ttft", "tpot", "e2e"):
+            raise SpecError(f"per request there are ttft, tpot and e2e, not {metric!r}")
+        found = self.columns[f"{metric}_s"][self.counted]
+        return found[~np.isnan(found)]
+
+    # -- figures -------------------------------------------------------------------------------------------------------
+
+    @property
+    def completed(self) -> int:
+        return int(np.count_nonzero(self.counted))
+
+    @property
+    def failed(self) -> int:
+        """Requests turned away: longer than the model takes or the pool can hold."""
+        return self.records.rejected
+
+    @functools.cached_property
+    def duration(self) -> float:
+        """From the first arrival to the last end, or the length of the window [s]."""
+        if self.window is not None:
+            return self.window[1] - self.window[0]
+        if not self.completed:
+            return 0.0
+        kept = self.counted
+        return float(self.columns["finish_s"][kept].max() - self.columns["arrival_s"][kept].min())
+
+    def mean(self, metric: str) -> float:
+        """Mean of a latency [s]; NaN where no request has it."""
+        if metric == "itl":
+            return self.records.gaps.total / self.records.gaps.count if self.records.gaps.count else math.nan
+        values = self.values(metric)
+        return float(values.mean()) if len(values) else math.nan
+
+    def percentile(self, metric: str, percent: float) -> float:
+        """A percentile of a latency [s]; ITL within 1%, the rest exact."""
+        if metric == "itl":
+            return self.records.gaps.percentile(percent) if self.records.gaps.count else math.nan
+        values = self.values(metric)
+        return float(np.percentile(values, percent)) if len(values) else math.nan
+
+    @property
+    def requests_per_second(self) -> float:
+        return int(np.count_nonzero(self.ended)) / self.duration if self.duration else 0.0
+
+    @property
+    def output_tokens_per_second(self) -> float:
+        return self._ended_tokens("output_tokens") / self.duration if self.duration else 0.0
+
+    @property
+    def total_tokens_per_second(self) -> float:
+        """Prompt (cached ones too) and output tokens per second."""
+        prompts = self._ended_tokens("prompt_tokens") / self.duration if self.duration else 0.0
+        return self.output_tokens_per_second + prompts
+
+    def _tokens(self, column: str) -> int:
+        return int(self.columns[column][self.counted].sum())
+
+    def _ended_tokens(self, column: str) -> int:
+        return int(self.columns[column][self.ended].sum())
+
+    @property
+    def preemptions(self) -> int:
+        return sum(totals.preemptions for totals in self.totals)
+
+    @property
+    def prefix_hit_rate(self) -> float:
+        """Share of the counted prompts' tokens that the prefix cache held at their first admission."""
+        prompts = self._tokens("prompt_tokens")
+        return self._tokens("cached_tokens") / prompts if prompts else 0.0
+
+    @property
+    def mean_running(self) -> float:
+        """Decoding sequences at once, averaged over the whole run, all replicas together."""
+        span = float(np.nanmax(self.columns["finish_s"], initial=0.0))
+        return sum(totals.decode_area for totals in self.totals) / span if span else 0.0
+
+    @property
+    def goodput(self) -> float | None:
+        """Requests per second that meet every limit on their own TTFT, TPOT and E2E; None where no limit is set.
+
+        A limit on a percentile is one on each request here; limits on ITL, which no request has one of, are left out.
+        """
+        wanted = [limit for limit in self.limits if limit.metric != "itl"]
+        if not wanted or not self.duration:
+            return None
+        good = self.ended.copy()
+        for limit in wanted:
+            values = self.columns[f"{limit.metric}_s"]
+            good &= np.isnan(values) | (values <= limit.seconds)
+        return int(np.count_nonzero(good)) / self.duration
+
+    def statistic(self, limit: Limit) -> float:
+        """What a limit is about [s]."""
+        return self.mean(limit.metric) if limit.percentile is None else self.percentile(limit.metric, limit.percentile)
+
+    @property
+    def missed_targets(self) -> list[str]:
+        """Names of the limits that are missed; an unstable system or one that completes nothing misses all."""
+        if self.unstable or not self.completed:
+            return [limit.name for limit in self.limits]
+        return [limit.name for limit in self.limits if self.statistic(limit) > limit.seconds]
+
+    # -- is it to be believed ------------------------------------------------------------------------------------------
+
+    @functools.cached_property
+    def unstable(self) -> bool:
+        """Arrivals outran the deployment: latencies grow for as long as the run lasts and say nothing."""
+        if isinstance(self.traffic.arrivals, ClosedLoop) or self.interrupted or self.traffic.arrivals.kind == "burst":
+            return False
+        columns, done = self.columns, ~np.isnan(self.columns["ttft_s"])
+        order = np.argsort(columns["arrival_s"][done], kind="stable")
+        arrival, finish, waited = (columns[name][done][order] for name in ("arrival_s", "finish_s", "ttft_s"))
+        return is_unstable(arrival, finish, waited)
+
+    @property
+    def warnings(self) -> list[str]:
+        """What a reader must know before he uses a figure."""
+        found = []
+        if self.interrupted:
+            found.append(f"interrupted: {self.completed:,} of {self.traffic.num_requests:,} requests were simulated to their end")
+        if self.failed:
+            found.append(f"{self.failed:,} requests were turned away: longer than the model or the KV pool takes")
+        if self.unstable:
+            columns = self.columns
+            order = np.argsort(columns["arrival_s"], kind="stable")
+            finish = np.where(np.isnan(columns["finish_s"]), np.inf, columns["finish_s"])
+            growth, _ = backlog_growth(columns["arrival_s"][order], finish[order])
+            found.append(
+                f"unstable: requests arrive faster than they are served, the queue grows by {growth:.3g} a second; "
+                "latencies depend on the length of the run alone"
+            )
+        if self.preemptions > 0.1 * max(self.completed, 1):
+            found.append(f"{self.preemptions:,} preemptions: the KV pool is too small for so many sequences at once")
+        return found
+
+    def settled(self) -> ServingResult:
+        """The same run without warm-up and drain: from the MSER cut on the end-to-end latency in order of arrival, after a
+        closed loop's first round at the earliest, until the last request was sent. Pooled ITL stays that of the whole run."""
+        columns = self.columns
+        done = np.flatnonzero(~np.isnan(columns["e2e_s"]))
+        order = done[np.argsort(columns["arrival_s"][done], kind="stable")]
+        if isinstance(self.traffic.arrivals, ClosedLoop) and len(order) >= 4 * self.traffic.arrivals.concurrency:
+            order = order[self.traffic.arrivals.concurrency :]
+        if len(order) < 2:
+            return self
+        arrival = columns["arrival_s"][order]
+        start = float(arrival[warm_up(columns["e2e_s"][order])])
+        return replace(self, window=(start, float(arrival[-1]))) if arrival[-1] > start else self
+
+    @property
+    def bottlenecks(self) -> list[str]:
+        """What the replicas' time went into, and what waiting requests waited for, longest first."""
+        busy = sum(totals.busy for totals in self.totals)
+        span = float(np.nanmax(self.columns["finish_s"], initial=0.0)) * len(self.totals)
+        if not busy or not span:
+            return []
+        prefill = sum(totals.prefill_time for totals in self.totals) / busy
+        peak = max(totals.peak_blocks for totals in self.totals) / self.policy.num_blocks
+        found = [f"engine busy {busy / span:.0%} of the time, {prefill:.0%} of it in steps that carry prompts"]
+        words = {"slots": "a slot (max_num_seqs)", "blocks": "KV blocks", "tokens": "tokens of the step's budget "
+                 "(max_num_batched_tokens)", "turn": "its batch or turn"}  # fmt: skip
+        waits = {reason: sum(totals.blocked[reason] for totals in self.totals) / busy for reason in words}
+        for reason, share in sorted(waits.items(), key=lambda item: -item[1]):
+            if share >= 0.01:
+                found.append(f"{share:.0%} of busy time somebody waited for {words[reason]}")
+        found.append(f"KV pool {min(peak, 1.0):.0%} full at its peak, {self.preemptions:,} preemptions")
+        return found
+
+    # -- out -----------------------------------------------------------------------------------------------------------
+
+    def benchmark_dict(self, *, date: str | None = None) -> dict[str, Any]:
+        """The summary under the field names of ``vllm bench serve``; latencies in ms. None where there is no such figure."""
+        from datetime import UTC, datetime
+
+        arrivals = self.traffic.arrivals
+        closed = isinstance(arrivals, ClosedLoop)
+        kept = self.counted
+        result: dict[str, Any] = {
+            "date": date or datetime.now(UTC).strftime("%Y%m%d-%H%M%S"),
+            "endpoint_type": "infersim", "backend": self.deployment.machine.engine.name, "label": "infersim simulate",
+            "model_id": self.deployment.model.name, "tokenizer_id": self.deployment.model.name,
+            "num_prompts": self.traffic.num_requests,
+            "request_rate": getattr(arrivals, "rate", "inf"),
+            "burstiness": getattr(arrivals, "burstiness", 1.0),
+            "max_concurrency": arrivals.concurrency if closed else None,  # type: ignore[union-attr]
+            "duration": self.duration, "completed": self.completed, "failed": self.failed,
+            "total_input_tokens": self._tokens("prompt_tokens"), "total_output_tokens": self._tokens("output_tokens"),
+            "request_throughput": self.requests_per_second, "request_goodput": self.goodput,
+            "output_throughput": self.output_tokens_per_second, "total_token_throughput": self.total_tokens_per_second,
+            "max_concurrent_requests": most_at_once(self.columns["arrival_s"][kept], self.columns["finish_s"][kept]),
+        }  # fmt: skip
+        for name, metric in (("ttft", "ttft"), ("tpot", "tpot"), ("itl", "itl"), ("e2el", "e2e")):
+            spread = math.sqrt(self.records.gaps.variance()) if metric == "itl" else _std(self.values(metric))
+            figures = {"mean": self.mean(metric), "median": self.percentile(metric, 50), "std": spread} | {
+                f"p{percent}": self.percentile(metric, percent) for percent in (90, 95, 99)
+            }
+            for figure, value in figures.items():
+                shown = None if self.unstable or not math.isfinite(value) else value * 1e3
+                result[f"{figure}_{name}_ms"] = shown
+        return result
+
+    def to_dict(self) -> dict[str, Any]:
+        """The summary with SI units in the keys, what it rests on, and the warnings."""
+        result: dict[str, Any] = {
+            "deployment": self.deployment.describe(), "seed": self.seed, "traffic": json.loads(self.traffic.model_dump_json()),
+            "completed": self.completed, "failed": self.failed, "interrupted": self.interrupted, "unstable": self.unstable,
+            "duration_s": self.duration, "requests_per_s": self.requests_per_second,
+            "output_tokens_per_s": self.output_tokens_per_second, "total_tokens_per_s": self.total_tokens_per_second,
+            "output_tokens_per_s_per_gpu": self.output_tokens_per_second / self.deployment.devices,
+            "mean_running_sequences": self.mean_running, "preemptions": self.preemptions,
+            "prefix_hit_rate": self.prefix_hit_rate, "goodput_requests_per_s": self.goodput,
+            "missed_targets": self.missed_targets,
+        }  # fmt: skip
+        for metric in ("ttft", "tpot", "itl", "e2e"):
+            values = {"mean": self.mean(metric)} | {f"p{p}": self.percentile(metric, p) for p in (50, 90, 95, 99)}
+            for figure, value in values.items():
+                result[f"{metric}_{figure}_s"] = None if self.unstable or not math.isfinite(value) else value
+        return result | {"bottlenecks": self.bottlenecks, "warnings": self.warnings, "sources": self.deployment.sources}
+
+    def write_csv(self, path: str | Path) -> None:
+        """Per-request records as CSV; units are in the column names. Empty where a time never came."""
+
+        def write(temporary: Path) -> None:
+            import csv
+
+            with temporary.open("w", encoding="utf-8", newline="") as file:
+                writer = csv.writer(file)
+                writer.writerow(COLUMNS)
+                for row in zip(*(self.columns[name].tolist() for name in COLUMNS), strict=True):
+                    writer.writerow(["" if value != value else value for value in row])
+
+        replace_file(path, write)
+
+    def write_parquet(self, path: str | Path) -> None:
+        """Per-request records as Parquet; needs the extra ``infersim[data]``."""
+        try:
+            import pyarrow
+            import pyarrow.parquet
+        except ImportError as error:
+            raise UnsupportedError("Parquet needs pyarrow: pip install 'infersim[data]', or write CSV") from error
+        table = pyarrow.table(dict(self.columns))
+        replace_file(path, lambda temporary: pyarrow.parquet.write_table(table, temporary))
+
+    def write_benchmark(self, path: str | Path, *, date: str | None = None, detailed: bool = False) -> None:
+        """``benchmark_dict`` as JSON; ``detailed`` adds the per-request lists of ``--save-detailed``, in seconds."""
+        result = self.benchmark_dict(date=date)
+        if detailed:
+            kept, columns = self.counted, self.columns
+            result |= {"input_lens": columns["prompt_tokens"][kept].tolist(), "output_lens": columns["output_tokens"][kept].tolist(),
+                       "ttfts": columns["ttft_s"][kept].tolist(), "latencies": columns["e2e_s"][kept].tolist(),
+                       "start_times": columns["arrival_s"][kept].tolist()}  # fmt: skip
+        text = json.dumps(result, indent=2, allow_nan=False)
+        replace_file(path, lambda temporary: temporary.write_text(text + "\n", encoding="utf-8"))
+
+    def __str__(self) -> str:
+        lines = [self.deployment.describe()]
+        if self.unstable:
+            lines.append(f"{self.requests_per_second:,.2f} requests/s served; no latency is given:")
+        else:
+            for metric, name in (("ttft", "TTFT"), ("tpot", "TPOT"), ("itl", "ITL"), ("e2e", "E2E")):
+                figures = [self.mean(metric), *(self.percentile(metric, percent) for percent in (50, 95, 99))]
+                if all(math.isfinite(value) for value in figures):
+                    shown = [units.show(value, "s") for value in figures]
+                    lines.append(f"{name:<5} mean {shown[0]:>9}   p50 {shown[1]:>9}   p95 {shown[2]:>9}   p99 {shown[3]:>9}")
+            lines.append(f"{self.requests_per_second:,.2f} requests/s   {self.output_tokens_per_second:,.0f} output tokens/s")
+        return "\n".join(lines + self.warnings)
+
+
+def _std(values: Array) -> float:
+    return float(values.std()) if len(values) else math.nan
+
+
+def replace_file(path: str | Path, write: Callable[[Path], Any]) -> None:
+    """Let ``write`` fill a temporary file beside ``path``, then put it in its place: never half a file."""
+    target = Path(path)
+    if not target.parent.is_dir():
+        raise SpecError(f"no such folder: {str(target.parent)!r}", file=target)
+    temporary = target.with_name(f".{target.name}.partial")
+    try:
+        write(temporary)
+        temporary.replace(target)
+    except OSError as error:
+        raise InferSimError(f"{target}: cannot be written: {error.strerror or error}") from error
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -1,0 +1,115 @@
+"""Simulate a deployment under a stream of requests: the serving simulator's front door."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+from infersim.errors import DoesNotFitError, SpecError, did_you_mean
+from infersim.predict.estimate import Estimate, estimate
+from infersim.serving.arrivals import ClosedLoop
+from infersim.serving.cost import StepCost, step_cost
+from infersim.serving.fleet import Fleet, Inbox, Routing
+from infersim.serving.policy import Policy, policy_of
+from infersim.serving.records import Records
+from infersim.serving.replica import Replica
+from infersim.serving.result import ServingResult
+from infersim.serving.source import build_source
+from infersim.serving.target import Limit, read_limits
+from infersim.serving.traffic import Traffic
+from infersim.specs.hardware import Accelerator
+from infersim.specs.model import ModelSpec
+
+ROUTING: tuple[Routing, ...] = ("round_robin", "least_loaded", "prefix_aware")
+LONGEST_CONTEXT = 131072
+"""Contexts are tabulated to this many tokens where neither model nor pool says less; beyond it the last line goes on."""
+
+
+def simulate(
+    model: str | ModelSpec,
+    gpu: str | Accelerator,
+    traffic: Traffic | None = None,
+    *,
+    seed: int = 0,
+    target: str | tuple[Limit, ...] = (),
+    routing: Routing = "least_loaded",
+    progress: Callable[[int, int], None] | None = None,
+    **deployment: Any,
+) -> ServingResult:
+    """Simulate ``traffic`` on a deployment; ``deployment`` takes what ``estimate`` takes, lengths and concurrency aside.
+
+    The same seed gives the same result. ``progress`` is called with (requests drawn, requests in all) now and then.
+    Raises SpecError for bad input, DoesNotFitError where the deployment cannot hold a mean request.
+
+    >>> from infersim.serving.traffic import benchmark_traffic
+    >>> result = simulate("meta-llama/Llama-3.1-8B", "H100-SXM", benchmark_traffic(1024, 128, 8))
+    >>> result.completed, result.failed, result.unstable
+    (80, 0, False)
+    """
+    wanted = traffic or Traffic()
+    for name in ("input_tokens", "output_tokens", "concurrency", "prefix_hit"):
+        if name in deployment:
+            raise SpecError("belongs to the traffic, not to the deployment", field=name)
+    users = wanted.arrivals.concurrency if isinstance(wanted.arrivals, ClosedLoop) else 1
+    resolved = estimate(
+        model, gpu, input_tokens=wanted.mean_input, output_tokens=wanted.mean_output, concurrency=users, **deployment
+    )
+    return simulate_deployment(resolved, wanted, seed=seed, target=target, routing=routing, progress=progress)
+
+
+def simulate_deployment(
+    deployment: Estimate,
+    traffic: Traffic,
+    *,
+    seed: int = 0,
+    target: str | tuple[Limit, ...] = (),
+    routing: Routing = "least_loaded",
+    progress: Callable[[int, int], None] | None = None,
+) -> ServingResult:
+    """Simulate ``traffic`` on a deployment that ``estimate`` has resolved."""
+    if not deployment.memory.fits:
+        raise DoesNotFitError(str(deployment), shortfall=deployment.memory.shortfall)
+    if routing not in ROUTING:
+        raise SpecError(f"no routing is called {routing!r}; {did_you_mean(routing, ROUTING)}", field="routing")
+    if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
+        raise SpecError(f"must be a whole number from zero on, got {seed!r}", field="seed")
+    limits = read_limits(target) if isinstance(target, str) else target
+    policy, cost, longest = scheduler_of(deployment)
+    records = Records()
+    host, calibrated = deployment.machine.engine.host, deployment.machine.mode == "calibrated"
+    source = build_source(
+        traffic, records, seed=seed, request=host.request if calibrated else 0.0, token=host.token if calibrated else 0.0,
+        fits=lambda prompt, output: prompt + output <= longest and policy.fits(prompt, output),
+    )  # fmt: skip
+    count = deployment.parallelism.replicas
+    if count == 1:
+        replicas = [Replica(policy, cost, source, records)]
+        run = replicas[0].run
+    else:
+        inboxes = [Inbox(source.finished if source.reacts else None) for _ in range(count)]
+        replicas = [Replica(policy, cost, inbox, records, number) for number, inbox in enumerate(inboxes)]
+        run = Fleet(replicas, inboxes, source, routing).run
+    if progress is not None:
+        source.progress = lambda drawn: progress(drawn, traffic.num_requests)
+    interrupted = False
+    try:
+        run()
+    except KeyboardInterrupt:
+        interrupted = True
+    return ServingResult(deployment, traffic, policy, seed, records, tuple(r.totals for r in replicas),
+                         tuple(r.series for r in replicas), limits, interrupted)  # fmt: skip
+
+
+def scheduler_of(deployment: Estimate) -> tuple[Policy, StepCost, float]:
+    """A replica's scheduler, the tables of its step times, and the longest request it takes [tokens]."""
+    knobs, machine, model = deployment.knobs, deployment.machine, deployment.model
+    policy = policy_of(machine.engine, knobs, machine, deployment.memory, deployment.parallelism.pipeline)
+    longest = min(model.max_position_embeddings or math.inf, knobs.max_model_len or math.inf)
+    context = int(min(longest, LONGEST_CONTEXT, policy.num_blocks * policy.block_size))
+    cost = step_cost(
+        model, deployment.parallelism, deployment.precision, machine, max_sequences=policy.max_num_seqs,
+        max_tokens=policy.max_num_batched_tokens, max_context=max(context, 16), sampler=deployment.sampler,
+        eager=knobs.enforce_eager,
+    )  # fmt: skip
+    return policy, cost, longest
