@@ -5,7 +5,7 @@ see only the number of sampled tokens s (the head), and those of one group of se
 
     device = tokens[x] + head[s] + attention of the decodes (count, context sum) + attention of the prompts (count, new
              tokens, visible pairs) + launch gaps
-    step   = max(device, host work) + sync where the engine overlaps the two, else their sum
+    step   = max(device, host work) + sync where the engine overlaps the two, else the sum of all three
 
 The first two tables are exact at whole numbers. Attention of decodes is a straight line between knots of the mean context,
 which makes the time of k further decode steps a closed form; that of prompts is interpolated in three sums. Prompts of unequal
@@ -30,6 +30,7 @@ from infersim.ops.base import Op
 from infersim.ops.sampling import Sampler
 from infersim.ops.transformer import Batch, Group, step_ops
 from infersim.predict.latency import encoder_tokens
+from infersim.predict.pricing import as_engine_runs
 from infersim.predict.step import StepTime, price
 from infersim.specs.deployment import Parallelism
 from infersim.specs.model import ModelSpec
@@ -40,7 +41,7 @@ EXACT_SEQUENCES = 256
 EXACT_TOKENS = 16384
 """Up to this many new tokens every number has its entry; beyond it entries lie TOKEN_STEP apart."""
 TOKEN_STEP = 64
-CONTEXT_STEP, PROMPT_STEP, CACHED_STEP = 1.15, 1.1, 1.5
+CONTEXT_STEP, PROMPT_STEP, CACHED_STEP = 1.15, 1.1, 1.25
 """Ratios between neighbouring knots of the mean context, of a prompt's new tokens and of its cached ones."""
 
 
@@ -73,8 +74,7 @@ class StepCost:
         self.bound = machine.mode == "bound"
         self._captured = not eager and machine.accelerator.kind == "gpu"
         host = machine.engine.host
-        self.host_step, self.host_sequence, self.host_sync = host.step, host.sequence, host.sync
-        self.overlap = host.overlap
+        self._host = host
         self._tabulate_tokens(max_tokens, max_sequences)
         self._tabulate_decode(max_sequences, max_context)
         self._tabulate_prompts(max_tokens, max_context)
@@ -94,7 +94,8 @@ class StepCost:
         self.head_network = [0.0, *(rows.network - self.tokens_network[0]).tolist()]
         one: Batch = (Group(1.0, 1.0, 1.0),)
         kernels = {True: 0.0, False: 0.0}
-        for op in self._ops(one):
+        ops = self._ops_of(one)
+        for op in ops if self.bound else as_engine_runs(ops, self.machine):
             kernels[_of_group(op)] += op.count * getattr(op, "kernels", 1)
         self.kernels, self.kernels_per_group = kernels[False], kernels[True]
 
@@ -121,14 +122,6 @@ class StepCost:
         self._prompts: list[list[list[float]]] = seconds.reshape(shape).tolist()
         self._log_new = [math.log(value) for value in self.prompt_new]
 
-    def _ops(self, batch: Batch) -> list[Op]:
-        ops = self._ops_of(batch)
-        if self.machine.mode != "bound":
-            from infersim.predict.pricing import without_passes_inside
-
-            ops = without_passes_inside(ops, self.machine)
-        return ops
-
     def _price(self, batch: Batch, *, groups: bool, block: int = 4096) -> _Parts:
         """Seconds of the ops of groups, or of all others, for long arrays of batches. A group's network counts as kernel."""
         size = max(np.size(value) for group in batch for value in (group.count, group.new, group.cached, group.sampled))
@@ -141,7 +134,7 @@ class StepCost:
                 })
                 for group in batch
             )  # fmt: skip
-            step: StepTime = price([op for op in self._ops(part) if _of_group(op) == groups], self.machine)
+            step: StepTime = price([op for op in self._ops_of(part) if _of_group(op) == groups], self.machine)
             stop = min(start + block, size)
             kernel[start:stop] = step.kernel_seconds
             network[start:stop] = step.network_seconds
@@ -160,8 +153,9 @@ class StepCost:
             device += launches * engine.launch_gap
         else:
             device = max(device, launches * engine.eager_launch)
-        work = self.host_step + self.host_sequence * sequences
-        return max(device, work) + self.host_sync if self.overlap else device + work
+        host = self._host
+        work, shown = host.step + host.sequence * sequences, host.sync + host.sync_sequence * sequences
+        return (max(device, work) if host.overlap else device + work) + shown
 
     def tokens_at(self, table: list[float], tokens: float) -> float:
         """A token table at any number: exact at whole ones up to EXACT_TOKENS, linear between, proportional past its end."""
