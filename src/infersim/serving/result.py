@@ -16,11 +16,12 @@ import numpy.typing as npt
 from infersim import units
 from infersim.errors import InferSimError, SpecError, UnsupportedError
 from infersim.predict.estimate import Estimate
-from infersim.serving.arrivals import ClosedLoop
+from infersim.serving.arrivals import Burst, ClosedLoop
 from infersim.serving.policy import Policy
 from infersim.serving.records import Records, Series, Totals
 from infersim.serving.steady import backlog_growth, is_unstable, most_at_once, warm_up
 from infersim.serving.target import Limit
+from infersim.serving.traces import Trace
 from infersim.serving.traffic import Traffic
 
 Array = npt.NDArray[np.float64]
@@ -38,7 +39,7 @@ class ServingResult:
     """
 
     deployment: Estimate
-    traffic: Traffic
+    traffic: Traffic | Trace
     policy: Policy
     seed: int
     records: Records = field(repr=False)
@@ -193,7 +194,7 @@ class ServingResult:
     @functools.cached_property
     def unstable(self) -> bool:
         """Arrivals outran the deployment: latencies grow for as long as the run lasts and say nothing."""
-        if isinstance(self.traffic.arrivals, ClosedLoop) or self.interrupted or self.traffic.arrivals.kind == "burst":
+        if self.interrupted or isinstance(self.traffic.arrivals, ClosedLoop | Burst):
             return False
         columns, done = self.columns, ~np.isnan(self.columns["ttft_s"])
         order = np.argsort(columns["arrival_s"][done], kind="stable")
@@ -261,7 +262,6 @@ class ServingResult:
         from datetime import UTC, datetime
 
         arrivals = self.traffic.arrivals
-        closed = isinstance(arrivals, ClosedLoop)
         kept = self.counted
         result: dict[str, Any] = {
             "date": date or datetime.now(UTC).strftime("%Y%m%d-%H%M%S"),
@@ -270,7 +270,7 @@ class ServingResult:
             "num_prompts": self.traffic.num_requests,
             "request_rate": getattr(arrivals, "rate", "inf"),
             "burstiness": getattr(arrivals, "burstiness", 1.0),
-            "max_concurrency": arrivals.concurrency if closed else None,  # type: ignore[union-attr]
+            "max_concurrency": getattr(arrivals, "concurrency", None),
             "duration": self.duration, "completed": self.completed, "failed": self.failed,
             "total_input_tokens": self._tokens("prompt_tokens"), "total_output_tokens": self._tokens("output_tokens"),
             "request_throughput": self.requests_per_second, "request_goodput": self.goodput,
@@ -290,7 +290,7 @@ class ServingResult:
     def to_dict(self) -> dict[str, Any]:
         """The summary with SI units in the keys, what it rests on, and the warnings."""
         result: dict[str, Any] = {
-            "deployment": self.deployment.describe(), "seed": self.seed, "traffic": json.loads(self.traffic.model_dump_json()),
+            "deployment": self.deployment.describe(), "seed": self.seed, "traffic": self.traffic.describe(),
             "completed": self.completed, "failed": self.failed, "interrupted": self.interrupted, "unstable": self.unstable,
             "duration_s": self.duration, "requests_per_s": self.requests_per_second,
             "output_tokens_per_s": self.output_tokens_per_second, "total_tokens_per_s": self.total_tokens_per_second,

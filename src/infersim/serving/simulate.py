@@ -17,6 +17,7 @@ from infersim.serving.replica import Replica
 from infersim.serving.result import ServingResult
 from infersim.serving.source import build_source
 from infersim.serving.target import Limit, read_limits
+from infersim.serving.traces import Trace
 from infersim.serving.traffic import Traffic
 from infersim.specs.hardware import Accelerator
 from infersim.specs.model import ModelSpec
@@ -29,17 +30,18 @@ LONGEST_CONTEXT = 131072
 def simulate(
     model: str | ModelSpec,
     gpu: str | Accelerator,
-    traffic: Traffic | None = None,
+    traffic: Traffic | Trace | None = None,
     *,
     seed: int = 0,
     target: str | tuple[Limit, ...] = (),
     routing: Routing = "least_loaded",
+    speedup: float = 1.0,
     progress: Callable[[int, int], None] | None = None,
     **deployment: Any,
 ) -> ServingResult:
     """Simulate ``traffic`` on a deployment; ``deployment`` takes what ``estimate`` takes, lengths and concurrency aside.
 
-    The same seed gives the same result. ``progress`` is called with (requests drawn, requests in all) now and then.
+    ``traffic`` is a stream to draw or a trace to replay, the latter at ``speedup`` times its pace. The same seed gives the same result. ``progress`` is called with (requests drawn, requests in all) now and then.
     Raises SpecError for bad input, DoesNotFitError where the deployment cannot hold a mean request.
 
     >>> from infersim.serving.traffic import benchmark_traffic
@@ -55,16 +57,17 @@ def simulate(
     resolved = estimate(
         model, gpu, input_tokens=wanted.mean_input, output_tokens=wanted.mean_output, concurrency=users, **deployment
     )
-    return simulate_deployment(resolved, wanted, seed=seed, target=target, routing=routing, progress=progress)
+    return simulate_deployment(resolved, wanted, seed=seed, target=target, routing=routing, speedup=speedup, progress=progress)
 
 
 def simulate_deployment(
     deployment: Estimate,
-    traffic: Traffic,
+    traffic: Traffic | Trace,
     *,
     seed: int = 0,
     target: str | tuple[Limit, ...] = (),
     routing: Routing = "least_loaded",
+    speedup: float = 1.0,
     progress: Callable[[int, int], None] | None = None,
 ) -> ServingResult:
     """Simulate ``traffic`` on a deployment that ``estimate`` has resolved."""
@@ -74,6 +77,10 @@ def simulate_deployment(
         raise SpecError(f"no routing is called {routing!r}; {did_you_mean(routing, ROUTING)}", field="routing")
     if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
         raise SpecError(f"must be a whole number from zero on, got {seed!r}", field="seed")
+    if isinstance(traffic, Trace) and not traffic.has_times:
+        raise SpecError("has no arrival times; draw its lengths with Traffic(pairs=trace.pairs(), arrivals=...)", file=traffic.file)
+    if not 0 < speedup < math.inf:
+        raise SpecError(f"must be above zero, got {speedup!r}", field="speedup")
     limits = read_limits(target) if isinstance(target, str) else target
     policy, cost, longest = scheduler_of(deployment)
     records = Records()
@@ -81,6 +88,7 @@ def simulate_deployment(
     source = build_source(
         traffic, records, seed=seed, request=host.request if calibrated else 0.0, token=host.token if calibrated else 0.0,
         fits=lambda prompt, output: prompt + output <= longest and policy.fits(prompt, output),
+        speedup=speedup,
     )  # fmt: skip
     count = deployment.parallelism.replicas
     if count == 1:

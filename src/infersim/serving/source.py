@@ -9,7 +9,7 @@ from __future__ import annotations
 import heapq
 import math
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,7 @@ import numpy as np
 from infersim.serving.arrivals import ClosedLoop
 from infersim.serving.records import Records
 from infersim.serving.sequence import Segment, Sequence
+from infersim.serving.traces import Trace
 from infersim.serving.traffic import Traffic
 
 PIECE = 32768
@@ -69,57 +70,90 @@ Fits = Callable[[int, int], bool]
 """Whether a request of so many prompt and output tokens can ever run; the others are turned away as they arrive."""
 
 
+@dataclass(frozen=True)
+class Piece:
+    """Some requests that follow one another: arrivals, prompts, outputs; shared stretches and priorities where there are any."""
+
+    times: Any
+    prompts: list[int]
+    outputs: list[int]
+    prefixes: list[tuple[Segment, ...]] | None = None
+    priorities: list[int] | None = None
+
+
+def drawn_pieces(traffic: Traffic, seed: int) -> Iterator[Piece]:
+    """The requests of an arrival process with a rate."""
+    draws, left, last = Draws(traffic, seed), traffic.num_requests, 0.0
+    process: Any = traffic.arrivals
+    while left:
+        count = min(PIECE, left)
+        times = process.times(draws.arrival_generator, count, last)
+        last = float(times[-1])
+        left -= count
+        yield Piece(times, *draws.piece(count))
+
+
+def trace_pieces(trace: Trace, speedup: float) -> Iterator[Piece]:
+    """The requests of a trace, at ``speedup`` times its pace."""
+    for start in range(0, len(trace.rows), PIECE):
+        rows = trace.rows[start : start + PIECE]
+        yield Piece(
+            np.array([row.arrival for row in rows]) / speedup, [row.prompt for row in rows], [row.output for row in rows],
+            [row.prefix for row in rows],
+        )  # fmt: skip
+
+
 class OpenSource:
-    """Requests of an arrival process with a rate. Draws a piece at a time; the next piece waits until this one has gone."""
+    """Requests whose times are given. Takes a piece at a time; the next piece waits until this one has gone."""
 
     reacts = False
 
-    def __init__(
-        self, traffic: Traffic, records: Records, seed: int, request: float, token: float, fits: Fits
-    ) -> None:
+    def __init__(self, pieces: Iterator[Piece], records: Records, request: float, token: float, fits: Fits) -> None:
         self.progress: Callable[[int], None] | None = None
-        self._draws, self._records, self._fits = Draws(traffic, seed), records, fits
+        self._pieces, self._records, self._fits = pieces, records, fits
         self._request, self._token = request, token
-        self._to_draw, self._last = traffic.num_requests, 0.0
-        self._process: Any = traffic.arrivals
         self._queue: list[tuple[float, int, int, int, tuple[Segment, ...], int]] = []
         self._place = self._sure = 0
+        self._more = True
         self.next_time = math.inf
         self._load()
 
     def _load(self) -> None:
-        """Draw until a request is sure to be the next one to reach the engine."""
+        """Take pieces until a request is sure to be the next one to reach the engine."""
         queue = self._queue[self._place :]
-        sure = 0
-        while self._to_draw and not sure:
-            count = min(PIECE, self._to_draw)
-            times = self._process.times(self._draws.arrival_generator, count, self._last)
-            prompts, outputs, prefixes, priorities = self._draws.piece(count)
-            first, records = len(self._records), self._records
-            for name, values in (("arrival", times), ("prompt", prompts), ("output", outputs)):
-                store = getattr(records, name)
-                store.frombytes(np.asarray(values, dtype=f"{'f' if store.typecode == 'd' else 'i'}{store.itemsize}").tobytes())
-            for store in (records.first_token, records.finish, records.preemptions, records.cached, records.replica):
-                store.frombytes(bytes(count * store.itemsize))
-            reach = (times + self._request + self._token * np.asarray(prompts)).tolist()
-            nothing: tuple[Segment, ...] = ()
-            fits, known = self._fits, len(queue)
-            queue += [
-                entry
-                for entry in zip(reach, range(first, first + count), prompts, outputs,
-                                 prefixes or [nothing] * count, priorities or [0] * count, strict=True)
-                if fits(entry[2], entry[3])
-            ]  # fmt: skip
-            records.rejected += known + count - len(queue)
-            if self.progress is not None:
-                self.progress(len(records))
-            self._to_draw -= count
-            self._last = float(times[-1])
-            queue.sort(key=lambda entry: entry[:2])
-            horizon = self._last + self._request if self._to_draw else math.inf
-            sure = len(queue) if not queue or queue[-1][0] <= horizon else sum(entry[0] <= horizon for entry in queue)
+        sure, horizon = 0, math.inf
+        while self._more and not sure:
+            piece = next(self._pieces, None)
+            if piece is None:
+                self._more, horizon = False, math.inf
+            else:
+                horizon = float(piece.times[-1]) + self._request
+                self._take(piece, queue)
+            sure = sum(entry[0] <= horizon for entry in queue)
         self._queue, self._place, self._sure = queue, 0, sure
         self.next_time = queue[0][0] if sure else math.inf
+
+    def _take(self, piece: Piece, queue: list[tuple[float, int, int, int, tuple[Segment, ...], int]]) -> None:
+        """Write a piece's requests down and put those that can run in line."""
+        records, fits, count = self._records, self._fits, len(piece.prompts)
+        first, known = len(records), len(queue)
+        for name, values in (("arrival", piece.times), ("prompt", piece.prompts), ("output", piece.outputs)):
+            store = getattr(records, name)
+            store.frombytes(np.asarray(values, dtype=f"{'f' if store.typecode == 'd' else 'i'}{store.itemsize}").tobytes())
+        for store in (records.first_token, records.finish, records.preemptions, records.cached, records.replica):
+            store.frombytes(bytes(count * store.itemsize))
+        reach = (piece.times + self._request + self._token * np.asarray(piece.prompts)).tolist()
+        nothing: tuple[Segment, ...] = ()
+        queue += [
+            entry
+            for entry in zip(reach, range(first, first + count), piece.prompts, piece.outputs,
+                             piece.prefixes or [nothing] * count, piece.priorities or [0] * count, strict=True)
+            if fits(entry[2], entry[3])
+        ]  # fmt: skip
+        records.rejected += known + count - len(queue)
+        queue.sort(key=lambda entry: entry[:2])
+        if self.progress is not None:
+            self.progress(len(records))
 
     def pop(self) -> Sequence | None:
         reach, number, prompt, output, prefix, priority = self._queue[self._place]
@@ -279,9 +313,11 @@ class _Start:
 
 
 def build_source(
-    traffic: Traffic, records: Records, *, seed: int, request: float, token: float, fits: Fits
+    traffic: Traffic | Trace, records: Records, *, seed: int, request: float, token: float, fits: Fits, speedup: float = 1.0
 ) -> OpenSource | ReactiveSource:
     """The source of a stream; ``request`` and ``token`` are the host's seconds per request and per prompt token."""
+    if isinstance(traffic, Trace):
+        return OpenSource(trace_pieces(traffic, speedup), records, request, token, fits)
     if isinstance(traffic.arrivals, ClosedLoop) or traffic.sessions is not None:
         return ReactiveSource(traffic, records, seed, request, token, fits)
-    return OpenSource(traffic, records, seed, request, token, fits)
+    return OpenSource(drawn_pieces(traffic, seed), records, request, token, fits)

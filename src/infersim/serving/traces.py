@@ -71,6 +71,27 @@ class Trace:
         first, last = self.rows[0].arrival, self.rows[-1].arrival
         return 0.0 if first is None or last is None else last - first
 
+    @property
+    def arrivals(self) -> None:
+        """A trace has arrivals, but no process that makes them."""
+
+    @property
+    def num_requests(self) -> int:
+        return len(self.rows)
+
+    @property
+    def mean_input(self) -> float:
+        return sum(row.prompt for row in self.rows) / len(self.rows)
+
+    @property
+    def mean_output(self) -> float:
+        return sum(row.output for row in self.rows) / len(self.rows)
+
+    def describe(self) -> dict[str, Any]:
+        """What was read, for a summary."""
+        return {"trace": self.file, "format": self.format, "num_requests": len(self.rows), "duration_s": self.duration,
+                "mean_input_tokens": self.mean_input, "mean_output_tokens": self.mean_output, "left_out": self.left_out}  # fmt: skip
+
     def pairs(self) -> Pairs:
         """The lengths as a distribution of correlated pairs, to drive with other arrivals."""
         return Pairs(pairs=tuple((float(row.prompt), float(row.output)) for row in self.rows))

@@ -94,6 +94,11 @@ class Traffic(Spec):
     def mean_output(self) -> float:
         return self.pairs.mean[1] if self.pairs else self.output_tokens.mean
 
+    def describe(self) -> dict[str, Any]:
+        """The whole of it as plain values, for a summary."""
+        found: dict[str, Any] = self.model_dump(mode="json", exclude_none=True)
+        return found
+
     def lengths(self, generator: np.random.Generator, count: int) -> tuple[Integers, Integers]:
         """Input and output lengths of so many requests."""
         if self.pairs is not None:
