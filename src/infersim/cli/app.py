@@ -15,6 +15,7 @@ import typer
 
 from infersim._version import __version__
 from infersim.cli import bench
+from infersim.cli.simulate import simulate
 from infersim.cli.validate import validate
 from infersim.errors import DoesNotFitError, InferSimError, SpecError
 
@@ -347,6 +348,7 @@ def calibrate(
     typer.echo(f"{len(sections)} sections written to {out}")
 
 
+app.command(name="simulate")(simulate)
 app.command(name="validate")(validate)
 app.registered_commands += bench.app.registered_commands
 
