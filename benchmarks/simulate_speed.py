@@ -54,7 +54,13 @@ def main() -> None:
         seconds, result = timed(250, 10_000_000)
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
         rows.append(("ten million requests", f"{seconds:,.0f} s, peak {peak / 1e9:.2f} GB", "< 2 GB"))
-        rows.append(("... their TTFT p99, TPOT p99", f"{result.percentile('ttft', 99):.3f} s, {result.percentile('tpot', 99):.4f} s", ""))
+        rows.append(
+            (
+                "... their TTFT p99, TPOT p99",
+                f"{result.percentile('ttft', 99):.3f} s, {result.percentile('tpot', 99):.4f} s",
+                "",
+            )
+        )
     for name, figure, bar in rows:
         print(f"{name:<42} {figure:>28}   {'bar ' + bar if bar else ''}")
 

@@ -34,7 +34,10 @@ def test_too_small_a_pool_preempts_and_falls_off_a_cliff() -> None:
     """64 users of 600 tokens need about 2,400 blocks at the end. Half the pool: no more than half of them run at once, and
     what is preempted is computed twice."""
     traffic = Traffic(input_tokens=200, output_tokens=400, arrivals=ClosedLoop(concurrency=64), num_requests=640)
-    ample, scarce = run(traffic, knobs={"num_gpu_blocks_override": 4000}), run(traffic, knobs={"num_gpu_blocks_override": 800})
+    ample, scarce = (
+        run(traffic, knobs={"num_gpu_blocks_override": 4000}),
+        run(traffic, knobs={"num_gpu_blocks_override": 800}),
+    )
     assert ample.preemptions == 0
     assert scarce.preemptions > 100
     assert scarce.requests_per_second < 0.7 * ample.requests_per_second
@@ -45,7 +48,10 @@ def test_too_small_a_pool_preempts_and_falls_off_a_cliff() -> None:
 def test_booking_the_output_never_preempts_and_admits_fewer() -> None:
     """TensorRT-LLM's GUARANTEED_NO_EVICT beside its MAX_UTILIZATION: no preemption, a longer wait for a slot."""
     traffic = Traffic(input_tokens=200, output_tokens=400, arrivals=ClosedLoop(concurrency=64), num_requests=640)
-    booked, eager = (run(traffic, engine="trtllm", knobs={"num_gpu_blocks_override": 600, "output_reserve": share}) for share in (1.0, 0.0))
+    booked, eager = (
+        run(traffic, engine="trtllm", knobs={"num_gpu_blocks_override": 600, "output_reserve": share})
+        for share in (1.0, 0.0)
+    )
     assert booked.preemptions == 0 < eager.preemptions
     assert booked.settled().mean("ttft") > 0
     assert booked.mean_running < eager.mean_running
@@ -67,7 +73,9 @@ def test_prefix_hits_are_an_outcome_of_the_pool() -> None:
     """400 documents of 4,000 tokens are 100,000 blocks: a pool of a tenth keeps the popular ones alone."""
     traffic = Traffic(input_tokens=100, output_tokens=10, arrivals=poisson(3.0), num_requests=1500,
                       prefixes=SharedPrefixes(groups=400, tokens=Fixed(tokens=4000), skew=1))  # fmt: skip
-    small, large = (run(traffic, knobs={"num_gpu_blocks_override": blocks}).prefix_hit_rate for blocks in (10_000, 120_000))
+    small, large = (
+        run(traffic, knobs={"num_gpu_blocks_override": blocks}).prefix_hit_rate for blocks in (10_000, 120_000)
+    )
     assert 0.2 < small < large - 0.1
 
 
@@ -84,8 +92,15 @@ def test_sessions_hit_what_they_said_before() -> None:
 
 def test_static_batching_wastes_slots() -> None:
     """A batch lasts as long as its longest output: with exponential-like lengths slots stand empty most of the time."""
-    traffic = Traffic(input_tokens=100, output_tokens=LogNormal(mean=200, cv=1.2), arrivals=ClosedLoop(concurrency=32), num_requests=640)
-    continuous, static = (run(traffic, knobs={"max_num_seqs": 32, "batching": kind}) for kind in ("continuous", "static"))
+    traffic = Traffic(
+        input_tokens=100,
+        output_tokens=LogNormal(mean=200, cv=1.2),
+        arrivals=ClosedLoop(concurrency=32),
+        num_requests=640,
+    )
+    continuous, static = (
+        run(traffic, knobs={"max_num_seqs": 32, "batching": kind}) for kind in ("continuous", "static")
+    )
     assert continuous.mean_running > 1.8 * static.mean_running
     assert continuous.requests_per_second > 1.5 * static.requests_per_second
 
@@ -98,7 +113,9 @@ def test_dynamic_batching_waits_no_longer_than_its_delay() -> None:
 
 def test_prefill_first_lowers_ttft_and_raises_itl() -> None:
     """SGLang's order beside mixed chunks: new prompts do not wait, running ones do."""
-    traffic = Traffic(input_tokens=Uniform(low=500, high=6000), output_tokens=300, arrivals=poisson(3.0), num_requests=600)
+    traffic = Traffic(
+        input_tokens=Uniform(low=500, high=6000), output_tokens=300, arrivals=poisson(3.0), num_requests=600
+    )
     first, mixed = (run(traffic, engine="sglang", knobs={"mixed_batches": mixed}).settled() for mixed in (False, True))
     assert first.percentile("itl", 99) > 1.05 * mixed.percentile("itl", 99)
     assert first.percentile("ttft", 50) < 1.1 * mixed.percentile("ttft", 50)
@@ -106,7 +123,9 @@ def test_prefill_first_lowers_ttft_and_raises_itl() -> None:
 
 def test_least_loaded_beats_round_robin_at_high_variance() -> None:
     """Outputs with a coefficient of variation of 2: blind turns let long requests pile up on one replica."""
-    traffic = Traffic(input_tokens=500, output_tokens=LogNormal(mean=300, cv=2), arrivals=poisson(4.0), num_requests=2000)
+    traffic = Traffic(
+        input_tokens=500, output_tokens=LogNormal(mean=300, cv=2), arrivals=poisson(12.0), num_requests=4000
+    )
     knobs = {"max_num_seqs": 8}
     waited = {
         routing: run(traffic, replicas=4, routing=routing, knobs=knobs).settled().percentile("ttft", 99)
@@ -128,7 +147,8 @@ def test_prefix_aware_routing_keeps_documents_together() -> None:
 
 def test_more_load_is_more_latency() -> None:
     found = [
-        run(Traffic(input_tokens=1000, output_tokens=200, arrivals=poisson(rate), num_requests=1500)).settled() for rate in (2, 6, 12)
+        run(Traffic(input_tokens=1000, output_tokens=200, arrivals=poisson(rate), num_requests=1500)).settled()
+        for rate in (2, 6, 12)
     ]
     for metric in ("ttft", "tpot", "e2e"):
         values = [result.percentile(metric, 90) for result in found]

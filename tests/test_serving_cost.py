@@ -91,9 +91,9 @@ def test_pipeline_stages_work_at_once() -> None:
     """Four stages: one sequence waits for all of them; many get their tokens in the time of a quarter of them."""
     whole = tables(infersim.estimate("meta-llama/Llama-3.1-8B", "H100-SXM", pipeline_parallel=4))
     assert whole.step(0, 0, 0, 1, 1000) == whole.step(0, 0, 0, 4, 4000)
-    assert whole.step(0, 0, 0, 400, 400 * 1000) < 0.7 * tables(infersim.estimate("meta-llama/Llama-3.1-8B", "H100-SXM")).step(
-        0, 0, 0, 400, 400 * 1000
-    )
+    assert whole.step(0, 0, 0, 400, 400 * 1000) < 0.7 * tables(
+        infersim.estimate("meta-llama/Llama-3.1-8B", "H100-SXM")
+    ).step(0, 0, 0, 400, 400 * 1000)
 
 
 def test_models_with_an_encoder_are_refused() -> None:

@@ -25,9 +25,7 @@ from infersim.serving.traffic import Sessions, SharedPrefixes, Traffic
 @pytest.fixture(scope="module")
 def cost() -> StepCost:
     e = infersim.estimate("meta-llama/Llama-3.1-8B", "H100-SXM")
-    return step_cost(
-        e.model, e.parallelism, e.precision, e.machine, max_sequences=64, max_tokens=512, max_context=4096
-    )
+    return step_cost(e.model, e.parallelism, e.precision, e.machine, max_sequences=64, max_tokens=512, max_context=4096)
 
 
 @st.composite
@@ -83,7 +81,9 @@ def test_event_jumping_equals_step_by_step(cost: StepCost, policy: Policy, traff
     for name in STORES:
         np.testing.assert_allclose(getattr(fast, name), getattr(plain, name), rtol=1e-9, atol=1e-12, err_msg=name)
     for name in ("steps", "busy", "prefill_tokens", "decode_tokens", "cached_tokens", "preemptions", "decode_area"):
-        assert getattr(replica.totals, name) == pytest.approx(getattr(reference.totals, name), rel=1e-9, abs=1e-12), name
+        assert getattr(replica.totals, name) == pytest.approx(getattr(reference.totals, name), rel=1e-9, abs=1e-12), (
+            name
+        )
     assert fast.gaps.count == plain.gaps.count
     assert fast.gaps.total == pytest.approx(plain.gaps.total, rel=1e-9, abs=1e-12)
     if fast.gaps.count:
@@ -115,7 +115,9 @@ def check_conservation(policy: Policy, records: Records, replica: Replica) -> No
     if policy.output_reserve == 1:
         assert not replica.totals.preemptions
     if replica.cache is not None:
-        assert replica.cache.evictable == sum(node.present for node in replica.cache.nodes.values()) <= policy.num_blocks
+        assert (
+            replica.cache.evictable == sum(node.present for node in replica.cache.nodes.values()) <= policy.num_blocks
+        )
 
 
 def test_same_seed_same_result(cost: StepCost) -> None:

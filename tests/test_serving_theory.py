@@ -42,7 +42,9 @@ AMPLE = Policy(max_num_seqs=10**4, max_num_batched_tokens=10**7, block_size=16, 
 
 def serve(policy: Policy, cost: Affine, traffic: Traffic, seed: int = 1) -> tuple[Records, Replica]:
     records = Records()
-    replica = Replica(policy, cost, build_source(traffic, records, seed=seed, request=0, token=0, fits=policy.fits), records)  # type: ignore[arg-type]
+    replica = Replica(
+        policy, cost, build_source(traffic, records, seed=seed, request=0, token=0, fits=policy.fits), records
+    )  # type: ignore[arg-type]
     replica.run()
     return records, replica
 
@@ -109,7 +111,9 @@ def test_least_loaded_pools_the_servers() -> None:
         inboxes = [Inbox(None), Inbox(None)]
         replicas = [Replica(policy, Affine(token=1e-3), inbox, records) for inbox in inboxes]  # type: ignore[arg-type]
         Fleet(replicas, inboxes, source, routing).run()  # type: ignore[arg-type]
-        waited[routing] = (np.array(records.first_token) - np.array(records.arrival) - np.array(records.prompt) * 1e-3).mean()
+        waited[routing] = (
+            np.array(records.first_token) - np.array(records.arrival) - np.array(records.prompt) * 1e-3
+        ).mean()
     assert mmc_wait(2, 1.6, 1.0) * 0.95 < waited["least_loaded"] < 0.8 * waited["round_robin"]
     assert waited["round_robin"] < mg1_wait(0.8, 1.0, 2.0)
 
@@ -127,7 +131,9 @@ GRID = [
 
 
 @pytest.mark.parametrize(("model", "gpu", "options", "lengths", "users"), GRID)
-def test_closed_form_agrees(model: str, gpu: str, options: dict[str, object], lengths: tuple[int, int], users: int) -> None:
+def test_closed_form_agrees(
+    model: str, gpu: str, options: dict[str, object], lengths: tuple[int, int], users: int
+) -> None:
     """Steady closed loop under vLLM's rules: TPOT and throughput within 5%.
 
     The grid ends where prefill fills most steps (1024 in, 128 out, 64 users and more: up to 6%).
@@ -147,13 +153,17 @@ def test_capacity_is_where_the_target_turns() -> None:
     tight, loose = (capacity(e, traffic, f"tpot_p95={limit}ms", tolerance=0.05) for limit in (9, 15))
     assert 0 < tight.rate < loose.rate < saturation(e, traffic) * 1.1
     assert tight.at.settled().percentile("tpot", 95) <= 0.009 < tight.missed_at
-    again = simulate_deployment(e, traffic.model_copy(update={"arrivals": poisson(tight.missed_at)}), target="tpot_p95=9ms")
+    again = simulate_deployment(
+        e, traffic.model_copy(update={"arrivals": poisson(tight.missed_at)}), target="tpot_p95=9ms"
+    )
     assert again.settled().missed_targets == ["tpot_p95"]
     assert capacity(e, traffic, "ttft_p50=1ms").rate == 0
 
 
 def test_overload_is_said_and_not_averaged() -> None:
-    over = simulate("meta-llama/Llama-3.1-8B", "H100-SXM", Traffic(arrivals=poisson(60), num_requests=3000), target="tpot=1s")
+    over = simulate(
+        "meta-llama/Llama-3.1-8B", "H100-SXM", Traffic(arrivals=poisson(60), num_requests=3000), target="tpot=1s"
+    )
     assert over.unstable
     assert over.missed_targets == ["tpot"]
     assert over.benchmark_dict(date="x")["mean_ttft_ms"] is None

@@ -55,24 +55,34 @@ def simulate(
     scheduling_policy: Annotated[str, _option("fcfs or priority.", DEPLOYMENT)] = "fcfs",
     enforce_eager: Annotated[bool, _option("No CUDA graphs.", DEPLOYMENT, "--enforce-eager")] = False,
     input_tokens: Annotated[
-        str, _option("Prompt length: 1024, uniform:819-1024, lognormal:mean=1000,p99=6000 (or cv=1).", TRAFFIC, "--input", "-i")
+        str,
+        _option(
+            "Prompt length: 1024, uniform:819-1024, lognormal:mean=1000,p99=6000 (or cv=1).", TRAFFIC, "--input", "-i"
+        ),
     ] = "1024",
     output_tokens: Annotated[str, _option("Output length, in the same words.", TRAFFIC, "--output", "-o")] = "256",
     random_range_ratio: Annotated[
         float | None, _option("Lengths uniform in [ratio x L, L] around plain --input and --output.", TRAFFIC)
     ] = None,
     request_rate: Annotated[
-        str | None, _option("Requests per second (inf: all at once); several by commas plot latency against load.", TRAFFIC)
+        str | None,
+        _option("Requests per second (inf: all at once); several by commas plot latency against load.", TRAFFIC),
     ] = None,
     burstiness: Annotated[float, _option("Gamma shape of the gaps: 1 Poisson, less bursts.", TRAFFIC)] = 1.0,
-    concurrency: Annotated[int | None, _option("Users in a closed loop, in place of a rate.", TRAFFIC, "--concurrency", "-c")] = None,
-    num_requests: Annotated[int | None, _option("Requests in all. Default: 1000, or ten rounds.", TRAFFIC, "--num-requests", "-n")] = None,
+    concurrency: Annotated[
+        int | None, _option("Users in a closed loop, in place of a rate.", TRAFFIC, "--concurrency", "-c")
+    ] = None,
+    num_requests: Annotated[
+        int | None, _option("Requests in all. Default: 1000, or ten rounds.", TRAFFIC, "--num-requests", "-n")
+    ] = None,
     prefix_tokens: Annotated[int, _option("Shared tokens before every prompt (a system prompt).", TRAFFIC)] = 0,
     prefix_groups: Annotated[int, _option("Different shared prefixes, all equally likely.", TRAFFIC)] = 1,
     turns: Annotated[str | None, _option("Turns of a session whose context grows, as a length.", TRAFFIC)] = None,
     think: Annotated[str, _option("Mean pause between an answer and the next turn.", TRAFFIC)] = "0 s",
     trace: Annotated[Path | None, _option("Replay this trace instead.", TRAFFIC)] = None,
-    trace_format: Annotated[str | None, _option("azure, burstgpt, splitwise, mooncake, sharegpt, vllm, rows.", TRAFFIC)] = None,
+    trace_format: Annotated[
+        str | None, _option("azure, burstgpt, splitwise, mooncake, sharegpt, vllm, rows.", TRAFFIC)
+    ] = None,
     speedup: Annotated[float, _option("Replay at so many times the pace.", TRAFFIC)] = 1.0,
     target: Annotated[str | None, _option("ttft_p95=800ms,tpot=40ms: exit 1 where missed.", TRAFFIC)] = None,
     find_capacity: Annotated[
@@ -84,7 +94,9 @@ def simulate(
     as_json: Annotated[bool, _option("The summary as one JSON object.", OUTPUT, "--json")] = False,
     output: Annotated[Path | None, _option("Per-request records: .csv or .parquet.", OUTPUT, "--save")] = None,
     benchmark: Annotated[Path | None, _option("Summary in the fields of `vllm bench serve`.", OUTPUT)] = None,
-    plot: Annotated[Path | None, _option("Time series and distributions, or latency against load: .png, .svg, .pdf.", OUTPUT)] = None,
+    plot: Annotated[
+        Path | None, _option("Time series and distributions, or latency against load: .png, .svg, .pdf.", OUTPUT)
+    ] = None,
 ) -> None:
     """Simulate serving: requests arrive, the engine's scheduler forms batches, and every step is priced.
 
@@ -112,23 +124,28 @@ def simulate(
     }  # fmt: skip
     limits = read_limits(target) if target is not None else ()
     rates = read_rates(request_rate)
+    points: list[float | None] = [*rates] if rates else [None]
     if trace is not None:
         from infersim.serving.traces import read_trace
 
         if concurrency is not None or request_rate is not None:
-            raise SpecError("a trace brings its own arrivals: leave --request-rate and --concurrency out", field="--trace")
+            raise SpecError(
+                "a trace brings its own arrivals: leave --request-rate and --concurrency out", field="--trace"
+            )
         traffics: list[Traffic | Trace] = [read_trace(trace, trace_format)]
     else:
         traffics = [
             build_traffic(input_tokens, output_tokens, random_range_ratio, rate, burstiness, concurrency, num_requests,
                           prefix_tokens, prefix_groups, turns, think)
-            for rate in rates or [None]
+            for rate in points
         ]  # fmt: skip
     if find_capacity:
         _capacity(model, gpu, traffics[0], limits, seed, deployment, as_json)
         return
     results = [
-        _with_progress(model, gpu, traffic, as_json, seed=seed, target=limits, routing=routing, speedup=speedup, **deployment)
+        _with_progress(
+            model, gpu, traffic, as_json, seed=seed, target=limits, routing=routing, speedup=speedup, **deployment
+        )
         for traffic in traffics
     ]
     shown = [result.settled() if settled else result for result in results]
@@ -147,7 +164,9 @@ def simulate(
             for line in result.bottlenecks:
                 typer.echo(f"  {line}")
             if result.goodput is not None:
-                typer.echo(f"  goodput {result.goodput:.2f} requests/s; missed: {', '.join(result.missed_targets) or 'none'}")
+                typer.echo(
+                    f"  goodput {result.goodput:.2f} requests/s; missed: {', '.join(result.missed_targets) or 'none'}"
+                )
         if comparison is not None:
             typer.echo(str(comparison))
     if any(result.interrupted for result in results):
@@ -213,9 +232,16 @@ def build_traffic(
         arrivals: dict[str, Any] = {"kind": "closed", "concurrency": users}
         count = num_requests or 10 * max(users, 10)
     else:
-        arrivals = {"kind": "burst"} if rate == float("inf") else {"kind": "gamma", "rate": rate, "burstiness": burstiness}
+        arrivals = (
+            {"kind": "burst"} if rate == float("inf") else {"kind": "gamma", "rate": rate, "burstiness": burstiness}
+        )
         count = num_requests or 1000
-    fields: dict[str, Any] = {"input_tokens": lengths[0], "output_tokens": lengths[1], "arrivals": arrivals, "num_requests": count}
+    fields: dict[str, Any] = {
+        "input_tokens": lengths[0],
+        "output_tokens": lengths[1],
+        "arrivals": arrivals,
+        "num_requests": count,
+    }
     if prefix_tokens:
         fields["prefixes"] = {"tokens": prefix_tokens, "groups": prefix_groups}
     if turns is not None:
@@ -234,7 +260,9 @@ def _with_progress(model: str, gpu: str, traffic: Traffic | Trace, quiet: bool, 
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
-    with Progress("requests", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=Console(stderr=True)) as bar:
+    with Progress(
+        "requests", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=Console(stderr=True)
+    ) as bar:
         task = bar.add_task("", total=traffic.num_requests)
         advance: Callable[[int, int], None] = lambda drawn, total: bar.update(task, completed=drawn)  # noqa: E731
         return run(model, gpu, traffic, progress=advance, **options)

@@ -35,9 +35,9 @@ def plot_run(result: ServingResult, path: str | Path) -> None:
     figure, axes = _figure(3, result.deployment.describe())
     for number, series in enumerate(result.series):
         points = np.array(series.points, dtype=float).reshape(-1, 5)
-        label = (lambda word, number=number: word if number == 0 else None)
-        axes[0].step(points[:, 0], points[:, 1] + points[:, 2], where="post", color=BLUE, label=label("running"))
-        axes[0].step(points[:, 0], points[:, 3], where="post", color=ORANGE, label=label("waiting"))
+        running, waiting = ("running", "waiting") if number == 0 else (None, None)
+        axes[0].step(points[:, 0], points[:, 1] + points[:, 2], where="post", color=BLUE, label=running)
+        axes[0].step(points[:, 0], points[:, 3], where="post", color=ORANGE, label=waiting)
         axes[1].step(points[:, 0], 100 * points[:, 4] / result.policy.num_blocks, where="post", color=GREEN)
     axes[0].set(ylabel="requests", xlabel="time [s]")
     axes[0].legend(loc="upper left", fontsize=8)
@@ -46,7 +46,9 @@ def plot_run(result: ServingResult, path: str | Path) -> None:
         values = np.sort(result.values(metric))
         values = values[values > 0]
         if len(values):
-            axes[2].step(values, np.arange(1, len(values) + 1) / len(values), where="post", color=colour, label=metric.upper())
+            axes[2].step(
+                values, np.arange(1, len(values) + 1) / len(values), where="post", color=colour, label=metric.upper()
+            )
     axes[2].set(xscale="log", xlabel="latency [s]", ylabel="share of requests", ylim=(0, 1))
     axes[2].legend(loc="lower right", fontsize=8)
     _save(figure, path)

@@ -33,7 +33,8 @@ def with_rate(traffic: Traffic, rate: float) -> Traffic:
     """The same traffic at another rate. SpecError where its arrivals have none."""
     if not isinstance(traffic.arrivals, Gamma | Constant):
         raise SpecError(
-            f"a capacity is a rate: arrivals must be gamma (poisson) or constant, not {traffic.arrivals.kind}", field="arrivals"
+            f"a capacity is a rate: arrivals must be gamma (poisson) or constant, not {traffic.arrivals.kind}",
+            field="arrivals",
         )
     return traffic.model_copy(update={"arrivals": traffic.arrivals.model_copy(update={"rate": rate})})
 
@@ -98,5 +99,3 @@ def saturation(deployment: Estimate, traffic: Traffic) -> float:
         concurrency=slots * p.attention_data, sampler=deployment.sampler, knobs=deployment.knobs,
     )  # fmt: skip
     return full.requests_per_second
-
-

@@ -52,7 +52,10 @@ def compare(result: ServingResult, trace: Trace) -> Comparison:
     if not trace.measured:
         raise SpecError("carries no measured first-token or finish times to compare with", file=trace.file)
     if len(trace.rows) != len(result.records):
-        raise SpecError(f"has {len(trace.rows)} requests, the result {len(result.records)}: not the trace it replayed", file=trace.file)
+        raise SpecError(
+            f"has {len(trace.rows)} requests, the result {len(result.records)}: not the trace it replayed",
+            file=trace.file,
+        )
     arrival, first, finish, output = (
         np.array([math.nan if value is None else value for value in column])
         for column in zip(*((row.arrival, row.first_token, row.finish, row.output) for row in trace.rows), strict=True)

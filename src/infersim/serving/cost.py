@@ -255,7 +255,9 @@ class StepCost:
         stages = self.stages
         carrying = min(stages, count, max(1, math.ceil(new / self._lane_tokens)))
         share = -(-sequences // stages)
-        lane = self._mixed(count / carrying, new / carrying, pairs / carrying, share, context / stages if sequences else 0.0)
+        lane = self._mixed(
+            count / carrying, new / carrying, pairs / carrying, share, context / stages if sequences else 0.0
+        )
         if not sequences:
             return lane
         alone = self.along(self.decode_row(sequences), context / sequences)

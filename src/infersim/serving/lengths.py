@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import math
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -22,7 +22,7 @@ MAX_TOKENS = 10**8
 
 def whole(values: Any) -> Integers:
     """Lengths as whole tokens, at least one and at most MAX_TOKENS."""
-    return np.clip(np.rint(values), 1, MAX_TOKENS).astype(np.int64)
+    return np.asarray(np.clip(np.rint(values), 1, MAX_TOKENS), dtype=np.int64)
 
 
 class Fixed(Spec):
@@ -179,7 +179,7 @@ def as_lengths(given: Any, field: str, file: str | Path | None = None) -> Fixed 
 
     kinds: dict[str, Any] = {"fixed": Fixed, "uniform": Uniform, "lognormal": LogNormal, "empirical": Empirical}
     if isinstance(given, tuple(kinds.values())):
-        return given  # type: ignore[no-any-return]
+        return cast("Fixed | Uniform | LogNormal | Empirical", given)
     if isinstance(given, int | float) and not isinstance(given, bool):
         return validate(Fixed, {"tokens": given}, file=file)
     if isinstance(given, dict) and len(given) == 1:

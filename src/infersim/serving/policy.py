@@ -81,9 +81,10 @@ def policy_of(
     slots = (knobs.max_num_seqs or machine.max_num_seqs) * ranks
     budget = (knobs.max_num_batched_tokens or machine.max_num_batched_tokens) * ranks * pipeline
     state = rates.per_sequence + (sum(rate * most for rate, most in rates.windows) if rates.per_token == 0 else 0.0)
+    windows: tuple[tuple[float, float], ...] = ()
     if rates.per_token == 0:
         slots = min(slots, int(ranks * memory.kv_pool // max(state, 1e-9)))
-        blocks, state_blocks, windows = 2**60, 0.0, ()
+        blocks, state_blocks = 2**60, 0.0
     else:
         block_bytes = rates.per_token * block_size
         blocks = int(memory.kv_blocks)

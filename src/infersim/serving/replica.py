@@ -31,7 +31,6 @@ class Source(Protocol):
     def pop(self) -> Sequence | None:
         """The request of ``next_time``; None where it was turned away."""
 
-
     def finished(self, sequence: Sequence, now: float) -> None: ...
 
 
@@ -104,10 +103,10 @@ class Replica:
         head = self._head()
         hits, in_use = cache.match(head) if cache is not None else (0, 0)
         found = min(hits * policy.block_size, (head.target - 1) // policy.block_size * policy.block_size) if hits else 0
-        if not policy.chunked and head.target - found > budget:
-            if not first or head.target - found <= policy.max_num_batched_tokens:
-                self.lacking = "tokens"
-                return False
+        whole = head.target - found
+        if not policy.chunked and whole > budget and not (first and whole > policy.max_num_batched_tokens):
+            self.lacking = "tokens"
+            return False
         blocks = -(-head.target // policy.block_size)
         new = blocks + head.fixed - in_use
         running = len(self.decoding) + len(self.prefilling)
@@ -223,7 +222,8 @@ class Replica:
 
     def _continue_prefill(self, budget: int) -> tuple[list[tuple[Sequence, int]], int]:
         """Chunks of the prompts already begun, in the order of admission, and what they leave of the budget."""
-        policy, chunks = self.policy, []
+        policy = self.policy
+        chunks: list[tuple[Sequence, int]] = []
         for sequence in self.prefilling:
             tokens = sequence.target - sequence.computed
             if tokens > budget:

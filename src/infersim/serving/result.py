@@ -71,11 +71,11 @@ class ServingResult:
     @functools.cached_property
     def counted(self) -> npt.NDArray[np.bool_]:
         """Completed requests that the statistics count."""
-        done = ~np.isnan(self.columns["finish_s"])
+        done: npt.NDArray[np.bool_] = ~np.isnan(self.columns["finish_s"])
         if self.window is None:
             return done
         arrival = self.columns["arrival_s"]
-        return done & (arrival >= self.window[0]) & (arrival <= self.window[1])
+        return np.asarray(done & (arrival >= self.window[0]) & (arrival <= self.window[1]))
 
     @functools.cached_property
     def ended(self) -> npt.NDArray[np.bool_]:
@@ -83,14 +83,14 @@ class ServingResult:
         if self.window is None:
             return self.counted
         finish = self.columns["finish_s"]
-        return (finish > self.window[0]) & (finish <= self.window[1])
+        return np.asarray((finish > self.window[0]) & (finish <= self.window[1]))
 
     def values(self, metric: str) -> Array:
         """``ttft``, ``tpot`` or ``e2e`` of every counted request [s]; requests of one token have no TPOT."""
         if metric not in ("ttft", "tpot", "e2e"):
             raise SpecError(f"per request there are ttft, tpot and e2e, not {metric!r}")
         found = self.columns[f"{metric}_s"][self.counted]
-        return found[~np.isnan(found)]
+        return np.asarray(found[~np.isnan(found)])
 
     # -- figures -------------------------------------------------------------------------------------------------------
 
@@ -206,7 +206,9 @@ class ServingResult:
         """What a reader must know before he uses a figure."""
         found = []
         if self.interrupted:
-            found.append(f"interrupted: {self.completed:,} of {self.traffic.num_requests:,} requests were simulated to their end")
+            found.append(
+                f"interrupted: {self.completed:,} of {self.traffic.num_requests:,} requests were simulated to their end"
+            )
         if self.failed:
             found.append(f"{self.failed:,} requests were turned away: longer than the model or the KV pool takes")
         if self.unstable:
@@ -349,8 +351,12 @@ class ServingResult:
                 figures = [self.mean(metric), *(self.percentile(metric, percent) for percent in (50, 95, 99))]
                 if all(math.isfinite(value) for value in figures):
                     shown = [units.show(value, "s") for value in figures]
-                    lines.append(f"{name:<5} mean {shown[0]:>9}   p50 {shown[1]:>9}   p95 {shown[2]:>9}   p99 {shown[3]:>9}")
-            lines.append(f"{self.requests_per_second:,.2f} requests/s   {self.output_tokens_per_second:,.0f} output tokens/s")
+                    lines.append(
+                        f"{name:<5} mean {shown[0]:>9}   p50 {shown[1]:>9}   p95 {shown[2]:>9}   p99 {shown[3]:>9}"
+                    )
+            lines.append(
+                f"{self.requests_per_second:,.2f} requests/s   {self.output_tokens_per_second:,.0f} output tokens/s"
+            )
         return "\n".join(lines + self.warnings)
 
 

@@ -41,7 +41,8 @@ def simulate(
 ) -> ServingResult:
     """Simulate ``traffic`` on a deployment; ``deployment`` takes what ``estimate`` takes, lengths and concurrency aside.
 
-    ``traffic`` is a stream to draw or a trace to replay, the latter at ``speedup`` times its pace. The same seed gives the same result. ``progress`` is called with (requests drawn, requests in all) now and then.
+    ``traffic`` is a stream to draw or a trace to replay, the latter at ``speedup`` times its pace. The same seed gives the same
+    result. ``progress`` is called with (requests drawn, requests in all) now and then.
     Raises SpecError for bad input, DoesNotFitError where the deployment cannot hold a mean request.
 
     >>> from infersim.serving.traffic import benchmark_traffic
@@ -57,7 +58,9 @@ def simulate(
     resolved = estimate(
         model, gpu, input_tokens=wanted.mean_input, output_tokens=wanted.mean_output, concurrency=users, **deployment
     )
-    return simulate_deployment(resolved, wanted, seed=seed, target=target, routing=routing, speedup=speedup, progress=progress)
+    return simulate_deployment(
+        resolved, wanted, seed=seed, target=target, routing=routing, speedup=speedup, progress=progress
+    )
 
 
 def simulate_deployment(
@@ -78,7 +81,9 @@ def simulate_deployment(
     if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
         raise SpecError(f"must be a whole number from zero on, got {seed!r}", field="seed")
     if isinstance(traffic, Trace) and not traffic.has_times:
-        raise SpecError("has no arrival times; draw its lengths with Traffic(pairs=trace.pairs(), arrivals=...)", file=traffic.file)
+        raise SpecError(
+            "has no arrival times; draw its lengths with Traffic(pairs=trace.pairs(), arrivals=...)", file=traffic.file
+        )
     if not 0 < speedup < math.inf:
         raise SpecError(f"must be above zero, got {speedup!r}", field="speedup")
     limits = read_limits(target) if isinstance(target, str) else target
@@ -91,6 +96,7 @@ def simulate_deployment(
         speedup=speedup,
     )  # fmt: skip
     count = deployment.parallelism.replicas
+    run: Callable[[], None]
     if count == 1:
         replicas = [Replica(policy, cost, source, records)]
         run = replicas[0].run

@@ -11,7 +11,7 @@ import math
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -31,9 +31,14 @@ class Draws:
     def __init__(self, traffic: Traffic, seed: int) -> None:
         self.traffic = traffic
         streams = np.random.SeedSequence(seed).spawn(6)
-        self.arrival_generator, self._lengths, self._prefixes, self._priorities, self._groups, self.session_generator = (
-            np.random.default_rng(stream) for stream in streams
-        )
+        (
+            self.arrival_generator,
+            self._lengths,
+            self._prefixes,
+            self._priorities,
+            self._groups,
+            self.session_generator,
+        ) = (np.random.default_rng(stream) for stream in streams)
         self._left: deque[tuple[int, int, tuple[Segment, ...], int]] = deque()
         shared = traffic.prefixes
         if shared is not None:
@@ -52,7 +57,9 @@ class Draws:
             taken = self._prefixes.choice(shared.groups, size=count, p=shared.weights)
             chosen = (self._prefixes.random(count) < shared.share).tolist()
             prefixes = [self._segments[group] if yes else () for group, yes in zip(taken.tolist(), chosen, strict=True)]
-            prompts = [prompt + (prefix[0][1] if prefix else 0) for prompt, prefix in zip(prompts, prefixes, strict=True)]
+            prompts = [
+                prompt + (prefix[0][1] if prefix else 0) for prompt, prefix in zip(prompts, prefixes, strict=True)
+            ]
         if traffic.priorities > 1:
             priorities = self._priorities.integers(0, traffic.priorities, count).tolist()
         return prompts, outputs.tolist(), prefixes, priorities
@@ -139,7 +146,9 @@ class OpenSource:
         first, known = len(records), len(queue)
         for name, values in (("arrival", piece.times), ("prompt", piece.prompts), ("output", piece.outputs)):
             store = getattr(records, name)
-            store.frombytes(np.asarray(values, dtype=f"{'f' if store.typecode == 'd' else 'i'}{store.itemsize}").tobytes())
+            store.frombytes(
+                np.asarray(values, dtype=f"{'f' if store.typecode == 'd' else 'i'}{store.itemsize}").tobytes()
+            )
         for store in (records.first_token, records.finish, records.preemptions, records.cached, records.replica):
             store.frombytes(bytes(count * store.itemsize))
         reach = (piece.times + self._request + self._token * np.asarray(piece.prompts)).tolist()
@@ -173,9 +182,7 @@ class ReactiveSource:
 
     reacts = True
 
-    def __init__(
-        self, traffic: Traffic, records: Records, seed: int, request: float, token: float, fits: Fits
-    ) -> None:
+    def __init__(self, traffic: Traffic, records: Records, seed: int, request: float, token: float, fits: Fits) -> None:
         self.progress: Callable[[int], None] | None = None
         self._draws, self._records, self._traffic, self._fits = Draws(traffic, seed), records, traffic, fits
         self._request, self._token = request, token
@@ -221,9 +228,7 @@ class ReactiveSource:
         sequence = Sequence(number, reach, prompt, output, priority=priority, prefix=prefix, own=own)
         heapq.heappush(self._heap, (reach, number, sequence))
 
-    def _start(
-        self, time: float, drawn: tuple[int, int, tuple[Segment, ...], int], reach: float | None = None
-    ) -> None:
+    def _start(self, time: float, drawn: tuple[int, int, tuple[Segment, ...], int], reach: float | None = None) -> None:
         """A single request, or the first turn of a session."""
         prompt, output, prefix, priority = drawn
         sessions = self._traffic.sessions
@@ -233,7 +238,7 @@ class ReactiveSource:
         if not self._turns:
             self._turns.extend(sessions.turns.sample(self._draws.session_generator, 1024).tolist())
         self._turns_left[self._session_count] = self._turns.popleft() - 1
-        self._send(time, prompt, output, prefix, priority, ("turn", self._session_count, 0), reach)
+        self._send(time, prompt, output, prefix, priority, (self._session_count, 0), reach)
         self._session_count += 1
 
     def _user(self, time: float) -> None:
@@ -277,7 +282,9 @@ class ReactiveSource:
 
     def finished(self, sequence: Sequence, now: float) -> None:
         self._advance(now)
-        if (self._traffic.sessions is None or not self._next_turn(sequence, now)) and isinstance(self._arrivals, ClosedLoop):
+        if (self._traffic.sessions is None or not self._next_turn(sequence, now)) and isinstance(
+            self._arrivals, ClosedLoop
+        ):
             self._user(now + self._arrivals.think)
         self._update()
 
@@ -285,7 +292,7 @@ class ReactiveSource:
         """Send the session's next turn; False where it has ended."""
         sessions = self._traffic.sessions
         assert sessions is not None
-        _, session, turn = sequence.own  # type: ignore[misc]
+        session, turn = cast(tuple[int, int], sequence.own)
         turns = self._turns_left.pop(session)
         said = sequence.prompt + sequence.output
         if turns < 1 or not self._left:
@@ -299,7 +306,7 @@ class ReactiveSource:
         prefix = (*sequence.prefix, (sequence.own, said - before))
         self._turns_left[session] = turns - 1
         self._left -= 1
-        self._send(now + pause, prompt, output, prefix, priority, ("turn", session, turn + 1))
+        self._send(now + pause, prompt, output, prefix, priority, (session, turn + 1))
         return True
 
 
@@ -313,7 +320,14 @@ class _Start:
 
 
 def build_source(
-    traffic: Traffic | Trace, records: Records, *, seed: int, request: float, token: float, fits: Fits, speedup: float = 1.0
+    traffic: Traffic | Trace,
+    records: Records,
+    *,
+    seed: int,
+    request: float,
+    token: float,
+    fits: Fits,
+    speedup: float = 1.0,
 ) -> OpenSource | ReactiveSource:
     """The source of a stream; ``request`` and ``token`` are the host's seconds per request and per prompt token."""
     if isinstance(traffic, Trace):

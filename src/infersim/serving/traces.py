@@ -147,18 +147,23 @@ def _csv_rows(lines: _Lines, needed: tuple[str, ...]) -> Iterator[dict[str, str]
         names = [name.strip() for name in reader.fieldnames or ()]
         for name in needed:
             if name not in names:
-                raise lines.error(f"column {name!r} is missing; {did_you_mean(name, names)}" if names else "the file is empty")
+                raise lines.error(
+                    f"column {name!r} is missing; {did_you_mean(name, names)}" if names else "the file is empty"
+                )
         reader.fieldnames = names
         for row in reader:
             lines.line = reader.line_num
             if None in row or None in row.values():
-                raise lines.error(f"has {'more' if None in row else 'fewer'} fields than the {len(names)} of the header")
+                raise lines.error(
+                    f"has {'more' if None in row else 'fewer'} fields than the {len(names)} of the header"
+                )
             yield row
 
 
 def _json_lines(lines: _Lines, needed: tuple[str, ...]) -> Iterator[dict[str, Any]]:
     with lines.path.open(encoding="utf-8-sig") as file:
-        for lines.line, text in enumerate(file, 1):  # noqa: B020 - the reader's place is the loop's
+        for number, text in enumerate(file, 1):
+            lines.line = number
             if not text.strip():
                 continue
             try:
@@ -182,7 +187,9 @@ def _azure(lines: _Lines) -> Iterator[TraceRow]:
         try:
             time = datetime.fromisoformat(whole.split("+")[0])
         except ValueError:
-            raise lines.error(f"must be a date and time such as 2023-11-16 18:15:46.68, got {text!r}", "TIMESTAMP") from None
+            raise lines.error(
+                f"must be a date and time such as 2023-11-16 18:15:46.68, got {text!r}", "TIMESTAMP"
+            ) from None
         start = start or time
         seconds = (time - start).total_seconds() + (float(f"0.{digits[:9]}") if dot and digits else 0.0)
         prompt = lines.tokens(row["ContextTokens"], "ContextTokens")
@@ -205,7 +212,8 @@ def _burstgpt(lines: _Lines) -> Iterator[TraceRow]:
 def _splitwise(lines: _Lines) -> Iterator[TraceRow]:
     names = ("arrived_at", "num_prefill_tokens", "num_decode_tokens")
     for row in _csv_rows(lines, names):
-        yield TraceRow(lines.seconds(row[names[0]], names[0]), *(lines.tokens(row[name], name) for name in names[1:]))
+        prompt, output = (lines.tokens(row[name], name) for name in names[1:])
+        yield TraceRow(lines.seconds(row[names[0]], names[0]), prompt, output)
 
 
 def _mooncake(lines: _Lines) -> Iterator[TraceRow]:
@@ -240,15 +248,18 @@ def _sharegpt(lines: _Lines) -> Iterator[TraceRow]:
         if not all(isinstance(text, str) and text for text in texts):
             lines.skip("turns without text")
             continue
-        yield TraceRow(None, *(max(1, math.ceil(len(str(text)) / CHARACTERS_PER_TOKEN)) for text in texts))
+        prompt, output = (max(1, math.ceil(len(str(text)) / CHARACTERS_PER_TOKEN)) for text in texts)
+        yield TraceRow(None, prompt, output)
 
 
 def _vllm(lines: _Lines) -> Iterator[TraceRow]:
     data = _json_file(lines)
-    lists = {}
+    lists: dict[str, list[Any]] = {}
     for name in ("input_lens", "output_lens", "ttfts"):
-        lists[name] = data.get(name) if isinstance(data, dict) else None
-        if not isinstance(lists[name], list) or not lists[name]:
+        found = data.get(name) if isinstance(data, dict) else None
+        if isinstance(found, list) and found:
+            lists[name] = found
+        else:
             raise SpecError("is missing: save the result with --save-detailed", file=lines.path, field=name)
     starts, latencies, gaps = (data.get(name) for name in ("start_times", "latencies", "itls"))
     count = len(lists["input_lens"])
@@ -288,7 +299,8 @@ def _own(lines: _Lines) -> Iterator[TraceRow]:
         first, finish = lines.optional(row, "first_token_s"), lines.optional(row, "finish_s")
         if first is not None and not arrival <= first <= (math.inf if finish is None else finish):
             raise lines.error("must lie between arrival_s and finish_s", "first_token_s")
-        yield TraceRow(arrival, *(lines.tokens(row[name], name) for name in names[1:]), (), first, finish)
+        prompt, output = (lines.tokens(row[name], name) for name in names[1:])
+        yield TraceRow(arrival, prompt, output, (), first, finish)
 
 
 FORMATS: dict[str, Callable[[_Lines], Iterator[TraceRow]]] = {
@@ -333,7 +345,9 @@ def read_trace(path: str | Path, format: str | None = None) -> Trace:  # noqa: A
     try:
         for row in FORMATS[name](lines):
             if rows and row.arrival is not None and row.arrival < (rows[-1].arrival or 0.0) and name != "vllm":
-                raise lines.error(f"arrives {(rows[-1].arrival or 0) - row.arrival:g} s before the row above; sort the trace by time")
+                raise lines.error(
+                    f"arrives {(rows[-1].arrival or 0) - row.arrival:g} s before the row above; sort the trace by time"
+                )
             rows.append(row)
     except UnicodeDecodeError as error:
         raise SpecError("not a text file (UTF-8 expected)", file=path) from error
