@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from infersim.predict.estimate import Estimate, estimate, sweep_steps
     from infersim.predict.memory import memory_report
     from infersim.predict.step import predict_step
+    from infersim.serving.capacity import capacity
+    from infersim.serving.simulate import simulate
+    from infersim.serving.traces import read_trace
+    from infersim.serving.traffic import Traffic
     from infersim.specs.deployment import EngineKnobs, Parallelism
     from infersim.specs.huggingface import load_model
     from infersim.specs.library import add_spec_folder, load_accelerator, load_system, names
@@ -32,6 +36,7 @@ _HOMES = {
     "Estimate": "predict.estimate", "estimate": "predict.estimate", "predict_step": "predict.step",
     "sweep_steps": "predict.estimate",
     "memory_report": "predict.memory",
+    "simulate": "serving.simulate", "capacity": "serving.capacity", "read_trace": "serving.traces", "Traffic": "serving.traffic",
     "EngineKnobs": "specs.deployment", "Parallelism": "specs.deployment",
     "load_model": "specs.huggingface",
     "add_spec_folder": "specs.library", "load_accelerator": "specs.library", "load_system": "specs.library",
@@ -42,6 +47,7 @@ _HOMES = {
 
 __all__ = [  # noqa: RUF022 - grouped by what a reader looks for
     "estimate", "Estimate", "predict_step", "prefill", "decode", "Group", "sweep_steps", "memory_report",
+    "simulate", "Traffic", "read_trace", "capacity",
     "load_model", "load_accelerator", "load_system", "names", "add_spec_folder", "precision",
     "Parallelism", "EngineKnobs", "Workload", "Target",
     "InferSimError", "DoesNotFitError", "__version__",
