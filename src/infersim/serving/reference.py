@@ -131,7 +131,7 @@ class ReferenceReplica:
         hits = cache.cached(sequence) if cache else 0
         found = min(hits * policy.block_size, (sequence.target - 1) // policy.block_size * policy.block_size)
         tokens = sequence.target - found
-        if not policy.chunked and tokens > budget and not (first and tokens > policy.max_num_batched_tokens):
+        if not policy.chunked and tokens > budget and not (first and sequence.target > policy.max_num_batched_tokens):
             return False
         blocks = policy.blocks(sequence.target)
         in_use = sum(block in cache.in_use for block in cache.shared(sequence)) if cache else 0

@@ -104,7 +104,7 @@ class Replica:
         hits, in_use = cache.match(head) if cache is not None else (0, 0)
         found = min(hits * policy.block_size, (head.target - 1) // policy.block_size * policy.block_size) if hits else 0
         whole = head.target - found
-        if not policy.chunked and whole > budget and not (first and whole > policy.max_num_batched_tokens):
+        if not policy.chunked and whole > budget and not (first and head.target > policy.max_num_batched_tokens):
             self.lacking = "tokens"
             return False
         blocks = -(-head.target // policy.block_size)

@@ -333,6 +333,14 @@ def read_trace(path: str | Path, format: str | None = None) -> Trace:  # noqa: A
     """A trace file as rows in order of arrival. Raises SpecError with file and line for what cannot be read.
 
     Times must not fall; rows that a format marks as failed are left out and counted.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     file = Path(folder, "mine.csv")
+    ...     _ = file.write_text("arrival_s,prompt_tokens,output_tokens\\n0,100,20\\n0.5,300,10\\n")
+    ...     trace = read_trace(file)
+    >>> trace.num_requests, trace.mean_input, trace.duration
+    (2, 200.0, 0.5)
     """
     path = Path(path)
     if not path.is_file():

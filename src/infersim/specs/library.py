@@ -152,7 +152,7 @@ def names(kind: str) -> list[str]:
     """The names of all specs of a kind, sorted: ``accelerators``, ``systems``, ``engines`` or ``models``.
 
     >>> names("engines")
-    ['sglang', 'trtllm', 'vllm']
+    ['sglang', 'tgi', 'trtllm', 'vllm']
     """
     return sorted(files(kind), key=str.lower)
 
