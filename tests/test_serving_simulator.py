@@ -40,6 +40,8 @@ def policies(draw: st.DrawFn) -> Policy:
         headroom_steps=draw(st.sampled_from([0, 20])), watermark_blocks=draw(st.sampled_from([0, 2])),
         prefix_caching=draw(st.booleans()), priority=draw(st.booleans()),
         waiting_served_ratio=0.3 if kind == "waiting ratio" else 0.0, max_waiting_tokens=draw(st.sampled_from([5, 20])),
+        hold_steps=draw(st.sampled_from([0, 0, 7])), hold_tokens=draw(st.sampled_from([100, 512])),
+        poll_steps=draw(st.sampled_from([1, 1, 6])),
         static=kind in ("static", "dynamic"), batch_delay=0.05 if kind == "dynamic" else math.inf,
         state_blocks=draw(st.sampled_from([0.0, 2.5])), windows=draw(st.sampled_from([(), ((0.01, 64.0),)])),
     )  # fmt: skip

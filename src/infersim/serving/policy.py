@@ -32,6 +32,12 @@ class Policy:
     priority: bool = False
     waiting_served_ratio: float = 0.0
     max_waiting_tokens: int = 0
+    hold_steps: int = 0
+    """Decode steps for which prompts may be held back beside running decodes ..."""
+    hold_tokens: int = 0
+    """... unless they and the decodes come to so many tokens."""
+    poll_steps: int = 1
+    """Decode steps between two looks for new requests; a step with prompts and an idle engine look at once."""
     static: bool = False
     """A batch starts full (or after ``batch_delay``) and takes nobody in until it has ended."""
     batch_delay: float = math.inf
@@ -104,7 +110,8 @@ def policy_of(
         mixed=mixed and continuous, output_reserve=reserve, headroom_steps=rules.headroom_steps,
         watermark_blocks=math.ceil(rules.watermark * blocks) if rules.watermark else 0,
         prefix_caching=caching and rates.per_token > 0, priority=knobs.scheduling_policy == "priority",
-        waiting_served_ratio=rules.waiting_served_ratio, max_waiting_tokens=rules.max_waiting_tokens,
+        hold_steps=knobs.batch_wait_timeout_iters or 0, hold_tokens=math.ceil(knobs.batch_wait_max_tokens_ratio * budget),
+        poll_steps=knobs.scheduler_recv_interval or 1, waiting_served_ratio=rules.waiting_served_ratio, max_waiting_tokens=rules.max_waiting_tokens,
         static=not continuous, batch_delay=knobs.batch_delay if knobs.batching == "dynamic" else math.inf,
         state_blocks=state_blocks, windows=windows,
     )  # fmt: skip

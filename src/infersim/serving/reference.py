@@ -83,6 +83,8 @@ class ReferenceReplica:
         self.last: dict[int, float] = {}
         self.admissions = 0
         self.since_prefill = 0
+        self.held_back = 0
+        self.since_poll = policy.poll_steps
         self.peak_blocks = 0
 
     # -- counting ------------------------------------------------------------------------------------------------------
@@ -194,6 +196,12 @@ class ReferenceReplica:
 
     def gate_open(self) -> bool:
         policy, decoding = self.policy, len(self.decodes())
+        if policy.hold_steps:
+            if not decoding or self.held_back == policy.hold_steps:
+                return True
+            few = decoding + sum(sequence.target for sequence in self.waiting) < policy.hold_tokens
+            self.held_back = self.held_back + 1 if few else policy.hold_steps
+            return not few
         if policy.mixed or not decoding or not policy.waiting_served_ratio:
             return True
         enough = len(self.waiting) >= max(1, math.floor(decoding * policy.waiting_served_ratio))
@@ -218,7 +226,7 @@ class ReferenceReplica:
                 break
             chunks.append((sequence, tokens))
             budget -= tokens
-        if policy.static or not may_admit or not (chunks or self.gate_open()):
+        if policy.static or not may_admit or not self.waiting or not (chunks or self.gate_open()):
             return chunks
         while self.waiting and budget > 0 and len(self.running) < policy.max_num_seqs:
             head = self.head()
@@ -258,6 +266,8 @@ class ReferenceReplica:
         totals.prefill_tokens += new
         totals.decode_tokens += len(decodes)
         self.since_prefill = 0 if chunks else self.since_prefill + 1
+        self.since_poll = policy.poll_steps if chunks else self.since_poll + 1
+        self.held_back = 0 if chunks else self.held_back
         for sequence in decodes:
             self.tokens[sequence.id] += 1
             self.token(sequence)
@@ -276,10 +286,12 @@ class ReferenceReplica:
     def run(self) -> None:
         policy, source = self.policy, self.source
         while True:
-            while source.next_time <= self.clock:
-                arrived = source.pop()
-                if arrived is not None:
-                    self.waiting.append(arrived)
+            if self.since_poll >= policy.poll_steps or not self.running:
+                self.since_poll = 0
+                while source.next_time <= self.clock:
+                    arrived = source.pop()
+                    if arrived is not None:
+                        self.waiting.append(arrived)
             ready = True
             if not self.running:
                 if not self.waiting:

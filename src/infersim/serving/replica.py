@@ -55,6 +55,10 @@ class Replica:
         """Blocks in use, and blocks booked by running requests."""
         self.admissions = 0
         self.since_prefill = 0
+        self.held = 0
+        """Steps for which the waiting prompts have been held back."""
+        self.since_poll, self.polled = policy.poll_steps, 0.0
+        """Decode steps since the last look for new requests, and its time."""
         self.last_token = 0.0
         self.fresh: list[float] = []
         """Times at which sequences that joined since the last decode step got their token, where that step ended earlier."""
@@ -82,10 +86,24 @@ class Replica:
     def _gate_open(self) -> bool:
         """Whether waiting requests may interrupt the decodes now."""
         policy, running = self.policy, len(self.decoding)
+        if policy.hold_steps:
+            if not running or self.held == policy.hold_steps:
+                return True
+            few = self._few_wait(policy.hold_tokens - running)
+            self.held = self.held if few else policy.hold_steps
+            return not few
         if policy.mixed or not running or not policy.waiting_served_ratio:
             return True
         enough = len(self.waiting) >= max(1, math.floor(running * policy.waiting_served_ratio))
         return enough or self.since_prefill >= policy.max_waiting_tokens
+
+    def _few_wait(self, tokens: int) -> bool:
+        """Whether the prompts that wait have fewer than so many tokens."""
+        for entry in self.waiting:
+            tokens -= entry[2].target if self.policy.priority else entry.target
+            if tokens <= 0:
+                return False
+        return tokens > 0
 
     def _batch_ready(self) -> bool:
         """Whether a static batch may start: full, long enough in waiting, or nobody else to come."""
@@ -310,6 +328,7 @@ class Replica:
         totals.prefill_time += seconds
         totals.prefill_tokens += new
         self.since_prefill = 0
+        self.held, self.since_poll = 0, self.policy.poll_steps
         if decoding:
             self.step += 1
             self.context += decoding
@@ -358,7 +377,8 @@ class Replica:
         policy, size = self.policy, self.policy.block_size
         steps = self.decoding[0][0] - self.step
         if self.waiting and self.lacking == "turn" and not policy.static:
-            steps = min(steps, max(policy.max_waiting_tokens - self.since_prefill, 1))
+            gate = policy.hold_steps - self.held if policy.hold_steps else policy.max_waiting_tokens - self.since_prefill
+            steps = min(steps, max(gate, 1))
         count, room = len(self.decoding), policy.num_blocks - self.used
         if steps > 1 and room < ((steps - 2) // size + 1) * count:
             whole = max(room // count - 1, 0)
@@ -391,19 +411,27 @@ class Replica:
         seconds = first
         if steps > 1:
             watching = not policy.static and (not self.waiting or policy.priority or self.lacking == "turn")
-            bound = min(limit, self.source.next_time) if watching else limit
-            room = bound - self.clock
-            if room <= first:
-                steps = 1
-            else:
+            if policy.poll_steps > 1:
+                steps = min(self._steps_until(limit, first, steps),
+                            self._steps_to_poll(self.source.next_time, first, steps) if watching else steps)  # fmt: skip
                 seconds = cost.decode_run(count, context, steps)
-                if seconds > room:
-                    steps = cost.decode_steps_until(count, context, room, steps)
+            else:
+                room = (min(limit, self.source.next_time) if watching else limit) - self.clock
+                if room <= first:
+                    steps = 1
+                else:
                     seconds = cost.decode_run(count, context, steps)
+                    if seconds > room:
+                        steps = cost.decode_steps_until(count, context, room, steps)
+                        seconds = cost.decode_run(count, context, steps)
         if steps > 1:
             self.used += self._grown(steps)
             self._make_room()
         start = self.clock
+        if policy.poll_steps > 1:
+            self._pass_polls(steps, start)
+        if policy.hold_steps and self.lacking == "turn" and self.waiting:
+            self.held += steps
         self._spend(seconds, count)
         totals.steps += steps
         totals.decode_tokens += steps * count
@@ -430,13 +458,39 @@ class Replica:
         self.last_token = self.clock
         self._end_decodes()
 
+    # -- looks for new requests ----------------------------------------------------------------------------------------
+
+    def _steps_until(self, time: float, first: float, most: int) -> int:
+        """Decode steps until ``time`` is reached, at least one and at most ``most``; the first takes ``first``."""
+        room = time - self.clock
+        if room <= first:
+            return 1
+        if room == math.inf:
+            return most
+        return self.cost.decode_steps_until(len(self.decoding), self.context, room, most)
+
+    def _steps_to_poll(self, time: float, first: float, most: int) -> int:
+        """Decode steps until the first look for new requests at ``time`` or later."""
+        steps = self._steps_until(time, first, most)
+        return min(steps + -(steps + self.since_poll) % self.policy.poll_steps, most)
+
+    def _pass_polls(self, steps: int, start: float) -> None:
+        """Note the last look for new requests that a run of decode steps from ``start`` on passes before its end."""
+        every, total = self.policy.poll_steps, self.since_poll + steps
+        self.since_poll = (total - 1) % every + 1
+        passed = steps - self.since_poll
+        if passed > 0:
+            self.polled = start + self.cost.decode_run(len(self.decoding), self.context, passed)
+
     # -- the clock -----------------------------------------------------------------------------------------------------
 
     def run(self, limit: float = math.inf) -> None:
         """Run until the clock reaches ``limit`` or nothing is left to do; a step in progress then is completed."""
         policy, source, totals, series = self.policy, self.source, self.totals, self.series
         while self.clock < limit:
-            while source.next_time <= self.clock:
+            if policy.poll_steps == 1 or self.since_poll >= policy.poll_steps or not (self.decoding or self.prefilling):
+                self.polled, self.since_poll = self.clock, 0
+            while source.next_time <= self.polled:
                 arrived = source.pop()
                 if arrived is not None:
                     self._enqueue(arrived)

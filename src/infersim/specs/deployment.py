@@ -95,7 +95,9 @@ class EngineKnobs(Spec):
     """Share of the output booked at admission; 0 is TensorRT-LLM's MAX_UTILIZATION, 1 its GUARANTEED_NO_EVICT."""
     enforce_eager: bool = False
     batch_wait_timeout_iters: Annotated[int, Field(ge=0, le=10**6)] | None = None
-    """TensorRT-LLM: decode steps for which prompts may be held back so that more of them are batched."""
+    """TensorRT-LLM: decode steps for which prompts may be held back so that more of them are batched ..."""
+    batch_wait_max_tokens_ratio: Annotated[float, Field(ge=0, le=1)] = 1.0
+    """... unless those that wait fill this share of ``max_num_batched_tokens`` with the decodes."""
     scheduler_recv_interval: Annotated[int, Field(ge=1, le=10**6)] | None = None
     """SGLang: steps between two looks for new requests."""
 
