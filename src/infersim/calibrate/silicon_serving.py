@@ -149,7 +149,7 @@ def _point(row: Mapping[str, str], rules: Mapping[str, Any], recorded_plain: boo
         facts["data_parallel"] = attention_data > 1
         knobs, extra = _settings(_first(rules["settings"], facts), facts, users)
         held = _first(rules["held"], facts)
-        knobs |= {name: held[name] for name in ("batch_wait_timeout_iters", "scheduler_recv_interval") if name in held}
+        knobs |= {name: value for name, value in held.items() if name in EngineKnobs.model_fields}
         protocol, share = rules["protocol"], (1 + rules["protocol"]["range_ratio"]) / 2
     else:
         if _number(row["batch_size"]) != users:

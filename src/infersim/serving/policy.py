@@ -98,6 +98,7 @@ def policy_of(
         windows = tuple((rate / block_bytes, most) for rate, most in rates.windows)
     if knobs.num_gpu_blocks_override is not None:
         blocks = knobs.num_gpu_blocks_override * ranks
+    filled = 1.0 if knobs.batch_wait_max_tokens_ratio is None else knobs.batch_wait_max_tokens_ratio
     caching = engine.enable_prefix_caching if knobs.enable_prefix_caching is None else knobs.enable_prefix_caching
     chunked = engine.enable_chunked_prefill if knobs.enable_chunked_prefill is None else knobs.enable_chunked_prefill
     mixed = engine.mixed_batches if knobs.mixed_batches is None else knobs.mixed_batches
@@ -110,7 +111,7 @@ def policy_of(
         mixed=mixed and continuous, output_reserve=reserve, headroom_steps=rules.headroom_steps,
         watermark_blocks=math.ceil(rules.watermark * blocks) if rules.watermark else 0,
         prefix_caching=caching and rates.per_token > 0, priority=knobs.scheduling_policy == "priority",
-        hold_steps=knobs.batch_wait_timeout_iters or 0, hold_tokens=math.ceil(knobs.batch_wait_max_tokens_ratio * budget),
+        hold_steps=knobs.batch_wait_timeout_iters or 0, hold_tokens=math.ceil(filled * budget),
         poll_steps=knobs.scheduler_recv_interval or 1, waiting_served_ratio=rules.waiting_served_ratio, max_waiting_tokens=rules.max_waiting_tokens,
         static=not continuous, batch_delay=knobs.batch_delay if knobs.batching == "dynamic" else math.inf,
         state_blocks=state_blocks, windows=windows,

@@ -96,8 +96,8 @@ class EngineKnobs(Spec):
     enforce_eager: bool = False
     batch_wait_timeout_iters: Annotated[int, Field(ge=0, le=10**6)] | None = None
     """TensorRT-LLM: decode steps for which prompts may be held back so that more of them are batched ..."""
-    batch_wait_max_tokens_ratio: Annotated[float, Field(ge=0, le=1)] = 1.0
-    """... unless those that wait fill this share of ``max_num_batched_tokens`` with the decodes."""
+    batch_wait_max_tokens_ratio: Annotated[float, Field(ge=0, le=1)] | None = None
+    """... unless those that wait fill this share of ``max_num_batched_tokens`` with the decodes; None: all of it."""
     scheduler_recv_interval: Annotated[int, Field(ge=1, le=10**6)] | None = None
     """SGLang: steps between two looks for new requests."""
 
