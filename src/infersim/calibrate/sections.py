@@ -26,6 +26,7 @@ from infersim.machine.kernels.attention import (
     attention_time,
 )
 from infersim.machine.kernels.collective import COLLECTIVE_AXES, PCIE, CollectiveParameters, collective_time
+from infersim.machine.kernels.elementwise import ElementwiseParameters, elementwise_time
 from infersim.machine.kernels.gemm import GemmParameters, gemm_time
 from infersim.machine.kernels.latent import LATENT_AXES, LatentParameters, latent_attention_time, latent_axes
 from infersim.machine.kernels.moe import MOE_AXES, MoeParameters, moe_axes, moe_time
@@ -189,7 +190,7 @@ def section_key(table: KernelTable) -> str:
 
     Experts: the activation's format where it is quantised, else the weights', then ``.ungated`` for experts of two
     matrices and the kernel family where it is not the usual one. Latent attention: cache format and phase. Scans:
-    mechanism. Collectives: kind.
+    mechanism. Collectives and elementwise passes: their name.
     """
     if table.kind in ("moe", "gemm"):
         weights, activations = table.formats["weights"], table.formats["activations"]
@@ -211,6 +212,8 @@ def problem(table: KernelTable, accelerator: Accelerator, mixed: ScanParameters 
         return _latent(table, accelerator)
     if table.kind == "scan":
         return _scan(table, accelerator, mixed)
+    if table.kind == "elementwise":
+        return _elementwise(accelerator)
     return _collective(table, accelerator)
 
 
@@ -347,6 +350,17 @@ def _scan(table: KernelTable, accelerator: Accelerator, mixed: ScanParameters | 
         time, starts, (), SCAN_AXES, lambda s: scan_axes(s["sequences"], s["new"], s["heads"]), (6, 9, 3),
         ridge=0.01, smooth=0.01,
     )  # fmt: skip
+
+
+def _elementwise(accelerator: Accelerator) -> Problem:
+    """Passes by the bytes they move: a product's rows and columns are not told apart, as a step's passes do not tell them."""
+    rates = rates_of(accelerator, matrix_unit(FORMATS["bf16"], FORMATS["bf16"], accelerator))
+
+    def time(s: Shape, p: ElementwiseParameters) -> Array:
+        seconds: Array = elementwise_time(s["bytes"], rates=rates, parameters=p)
+        return seconds
+
+    return Problem(time, [ElementwiseParameters()], (), ("bytes",), lambda s: (s["bytes"],), (12,), ridge=0.1, smooth=0.1)
 
 
 OWN_LIMITS = {"vllm": (8e6,), "sglang": (1.7e7,), "trtllm": (1.2e6, 8.3e6, 1.7e7)}

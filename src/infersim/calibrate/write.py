@@ -15,17 +15,21 @@ from infersim.calibrate.measurements import FIT_SHARE, KernelTable
 from infersim.calibrate.pooled import pooled_sections
 from infersim.calibrate.sections import Section, fit_tables, section_key
 from infersim.calibrate.silicon_dense import dense_tables
-from infersim.calibrate.silicon_more import FOLDERS, more_tables
+from infersim.calibrate.silicon_more import FOLDERS, data_folder, more_tables
+from infersim.calibrate.silicon_passes import count_unread, quantise_tables
 from infersim.machine.calibration import ENGINES, POOLED, SURFACE_UNIT
 from infersim.machine.surface import SurfaceSum
 
-KINDS = ("gemm", "attention", "mla", "moe", "scan", "collective")
+KINDS = ("gemm", "attention", "mla", "moe", "scan", "collective", "elementwise")
 
 
 def device_tables(device: str, engine: str, folder: Path | None = None) -> tuple[list[KernelTable], Counter[str]]:
     """Every measured table of a device under an engine, and the rows that were left out, by reason."""
     tables, left = more_tables(device, engine, folder)
-    return [*tables, *dense_tables(device, engine, folder, left)], left
+    base = (folder or data_folder()) / FOLDERS[device]
+    passes = quantise_tables(base, device, engine, left)
+    count_unread(base, engine, left)
+    return [*tables, *dense_tables(device, engine, folder, left), *passes], left
 
 
 def fit_device(device: str, engine: str, folder: Path | None = None) -> tuple[list[Section], Counter[str]]:

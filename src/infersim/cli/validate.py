@@ -28,7 +28,7 @@ class What(StrEnum):
     serving = "serving"
 
 
-KERNEL_KINDS = ("gemm", "attention", "mla", "moe", "scan", "collective")
+KERNEL_KINDS = ("gemm", "attention", "mla", "moe", "scan", "collective", "elementwise")
 MODEL_KINDS = ("dense", "moe")
 KERNEL_LABELS = ("kind", "device", "engine", "format", "regime")
 SERVING_LABELS = ("metric", "kind", "model", "device", "engine", "format", "parallelism", "load", "protocol")

@@ -15,6 +15,7 @@ from infersim import units
 from infersim.machine.calibration import DATA_SHEET, Fitted
 from infersim.machine.machine import Machine
 from infersim.machine.network import least_time
+from infersim.mechanisms import ABSORBED_NEW_TOKENS
 from infersim.ops.attention import Attention, Scan
 from infersim.ops.base import MatrixOp, Numbers, Op
 from infersim.ops.memory import Collective, HostCopy
@@ -246,11 +247,28 @@ def predict_step(
     (4.56, 'gate_up_proj', 'memory')
     """
     sequences = sum(group.count for group in batch)
-    return price(step_ops(model, parallelism, precision, batch, sampler=sampler), machine, sequences, eager=eager)
+    ops = step_ops(model, parallelism, precision, batch, sampler=sampler)
+    return price(ops, machine, sequences, eager=eager, submission=prompt_submission(model, machine, batch))
 
 
-def price(ops: Sequence[Op], machine: Machine, sequences: Numbers = 1.0, *, eager: bool = False) -> StepTime:
-    """The time of each op on the machine, and of the step they make."""
+def prompt_submission(model: ModelSpec, machine: Machine, batch: Batch) -> Numbers:
+    """Host time for which the device waits because a step carries prompts and so is not replayed from a captured graph [s].
+
+    Prompts are sequences with more new tokens than decoding or the verification of drafts brings.
+    """
+    engine = machine.engine
+    each = engine.host.prompt_layer * model.num_layers + engine.host.prompt_expert_layer * model.num_expert_layers
+    if not each or machine.mode == "bound":
+        return 0.0
+    carried = sum(group.count * (np.asarray(group.new) > ABSORBED_NEW_TOKENS) for group in batch)
+    tokens = sum(group.count * group.new for group in batch)
+    return each * ((carried > 0) & (np.asarray(tokens) > engine.captured_tokens))
+
+
+def price(
+    ops: Sequence[Op], machine: Machine, sequences: Numbers = 1.0, *, eager: bool = False, submission: Numbers = 0.0
+) -> StepTime:
+    """The time of each op on the machine, and of the step they make; ``submission``: host time that the device waits for."""
     if machine.mode != "bound":
         from infersim.predict.pricing import as_engine_runs, kernel_seconds
 
@@ -280,6 +298,7 @@ def price(ops: Sequence[Op], machine: Machine, sequences: Numbers = 1.0, *, eage
         seconds, basis = kernel_seconds(ops, unit_of, machine, flops.shape)
         seconds = np.maximum(seconds, floors)
         gaps, host = _overheads(ops, counts * seconds, machine, sequences, eager)
+        host = host + submission
     return StepTime(
         tuple(ops), seconds, counts * flops, counts * memory, counts * link, counts * compute_floor, counts * memory_floor,
         counts * network_floor, tuple(basis), gaps, host, machine.mode,

@@ -75,6 +75,7 @@ class StepCost:
         self._captured = not eager and machine.accelerator.kind == "gpu"
         host = machine.engine.host
         self._host = host
+        self._submission = host.prompt_layer * model.num_layers + host.prompt_expert_layer * model.num_expert_layers
         self._tabulate_tokens(max_tokens, max_sequences)
         self._tabulate_decode(max_sequences, max_context)
         self._tabulate_prompts(max_tokens, max_context)
@@ -276,7 +277,10 @@ class StepCost:
         if sequences:
             kernel += self.along(self.attention_row(sequences), context / sequences)
         network = self.tokens_at(self.tokens_network, tokens) + self.tokens_at_head(self.head_network, sampled)
-        return self.finish(kernel, network, 2 if sequences else 1, count + sequences)
+        seconds = self.finish(kernel, network, 2 if sequences else 1, count + sequences)
+        if self.bound or new <= ABSORBED_NEW_TOKENS * count or new + sequences <= self.machine.engine.captured_tokens:
+            return seconds
+        return seconds + self._submission
 
     def decode_run(self, sequences: int, context: float, steps: int) -> float:
         """Seconds of ``steps`` decode steps in a row: every sequence grows by one token a step, so the mean context does too.

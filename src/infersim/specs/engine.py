@@ -18,7 +18,8 @@ class HostOverhead(Spec):
     A step costs ``step`` + ``sequence`` x running sequences on the host; with ``overlap`` the host prepares the next step while
     the device runs this one, so only what is longer than the device's time shows, plus ``sync`` + ``sync_sequence`` x running
     sequences, which always show. ``request`` is paid once per request before its first token (HTTP, tokenising, scheduling),
-    ``token`` per prompt token in it.
+    ``token`` per prompt token in it. A step that carries prompts is not replayed from a captured graph: its kernels are submitted
+    one by one while the device waits, ``prompt_layer`` for each layer and ``prompt_expert_layer`` more where that has experts.
     """
 
     step: Seconds
@@ -28,6 +29,8 @@ class HostOverhead(Spec):
     overlap: bool
     request: Seconds
     token: Seconds
+    prompt_layer: Seconds = 0.0
+    prompt_expert_layer: Seconds = 0.0
 
 
 class EngineMemory(Spec):
@@ -104,6 +107,8 @@ class EngineSpec(Spec):
     scheduling: Scheduling = Scheduling()
     launch_gap: Seconds
     """Idle time between two kernels under captured graphs."""
+    captured_tokens: Annotated[int, Field(ge=0)] = 0
+    """Steps with prompts and at most this many tokens in all are replayed from captured graphs too."""
     eager_launch: Seconds
     """Host time to submit one kernel without captured graphs."""
     sampling_passes: Annotated[float, Field(gt=0)]

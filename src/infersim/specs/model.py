@@ -776,6 +776,11 @@ class Stack(Spec):
     def num_layers(self) -> int:
         return sum(layer.count for layer in self.layers)
 
+    @functools.cached_property
+    def num_expert_layers(self) -> int:
+        """Layers whose feed-forward is a mixture of experts."""
+        return sum(layer.count for layer, _, block in self.blocks() if isinstance(block, MixtureOfExperts))
+
     def blocks(self) -> Iterator[tuple[Layer, list[Any], Any]]:
         """Each kind of layer with its mixers (self, cross) and its feed-forward."""
         for layer in self.layers:

@@ -20,6 +20,7 @@ from infersim.machine.network import least_time
 from infersim.ops.attention import Attention, Scan
 from infersim.ops.base import Op
 from infersim.ops.matmul import Gemm, GroupedGemm
+from infersim.ops.memory import Elementwise
 from infersim.specs.hardware import Accelerator
 from infersim.specs.library import load_accelerator, read_yaml
 from infersim.specs.precision import FORMATS, matrix_unit
@@ -133,6 +134,9 @@ def _ops(table: KernelTable, accelerator: Accelerator) -> Iterator[tuple[Any, Op
                 yield rows, GroupedGemm(**named, **{name: shape[name][rows] for name in sizes}, gated=gated), unit
         return
     unit = matrix_unit(FORMATS["bf16"], FORMATS["bf16"], accelerator)
+    if table.kind == "elementwise":
+        yield everything, Elementwise(**named, read=shape["bytes"], written=0.0, fusible=False), unit
+        return
     if table.kind == "scan":
         scanned = ("sequences", "new", "heads", "key_dim", "value_dim", "conv_channels")
         mechanism, _, part = table.kernel.partition(".")

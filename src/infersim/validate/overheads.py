@@ -36,6 +36,13 @@ class Overheads:
         1e-6, 1e-8, 3e-4, "host work of a sequence in it that always shows", unit="s", log=True
     )
     request: float = parameter(4e-3, 1e-4, 3e-1, "host work of a request before its first token", unit="s", log=True)
+    token: float = parameter(2.2e-6, 1e-7, 3e-5, "host work of a prompt token", unit="s", log=True)
+    prompt_layer: float = parameter(
+        2e-4, 1e-6, 2e-2, "submitting a layer of a step that carries prompts", unit="s", log=True
+    )
+    prompt_expert_layer: float = parameter(
+        1e-4, 1e-6, 2e-2, "what a layer of experts takes on top", unit="s", log=True
+    )
     launch_gap: float = parameter(
         6e-7, 1e-8, 5e-6, "idle device time between two kernels of a graph", unit="s", log=True
     )
@@ -75,11 +82,12 @@ def fit_overheads(engine: EngineSpec, points: Iterable[ServingPoint]) -> Fit[Ove
     seconds = np.array([point.metrics["tpot"] for point in seen] + [point.metrics["ttft"] for point in seen])
     host = engine.host
     start = Overheads(
-        host.step, host.sequence, host.sync, max(host.sync_sequence, 1e-6), host.request, engine.launch_gap
-    )
+        step=host.step, sequence=host.sequence, sync=host.sync, sync_sequence=max(host.sync_sequence, 1e-6), request=host.request,
+        token=host.token, launch_gap=engine.launch_gap,
+    )  # fmt: skip
     busy = replace(start, step=3e-3, sequence=4e-5, sync_sequence=1e-6)  # a host that short steps wait for
     fits = [
-        fit_parameters(time, begin, shape, seconds, rows=2 * count, scale=0.1, prior=0.3, evaluations=12)
+        fit_parameters(time, begin, shape, seconds, rows=2 * count, scale=0.1, prior=0.3, evaluations=16)
         for begin in (start, busy)
     ]
     return min(fits, key=lambda one: one.cost)
