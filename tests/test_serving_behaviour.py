@@ -157,7 +157,9 @@ def test_more_load_is_more_latency() -> None:
 
 def test_held_prompts_wait_their_steps() -> None:
     """TensorRT-LLM with batch_wait_timeout_iters 20 starts a prompt up to 20 steps late; enough waiting tokens release it."""
-    traffic = Traffic(input_tokens=500, output_tokens=LogNormal(mean=300, cv=0.5), arrivals=poisson(2.0), num_requests=800)
+    traffic = Traffic(
+        input_tokens=500, output_tokens=LogNormal(mean=300, cv=0.5), arrivals=poisson(2.0), num_requests=800
+    )
     plain, held, released = (
         run(traffic, engine="trtllm", knobs=knobs).settled()
         for knobs in ({}, {"batch_wait_timeout_iters": 20}, {"batch_wait_timeout_iters": 20, "batch_wait_max_tokens_ratio": 0.0})
@@ -169,7 +171,11 @@ def test_held_prompts_wait_their_steps() -> None:
 
 def test_polled_requests_wait_half_an_interval() -> None:
     """SGLang with scheduler_recv_interval 30 looks for requests every 30 decode steps: 15 steps of waiting on average."""
-    traffic = Traffic(input_tokens=500, output_tokens=LogNormal(mean=300, cv=0.5), arrivals=poisson(2.0), num_requests=800)
-    plain, polled = (run(traffic, engine="sglang", knobs=knobs).settled() for knobs in ({}, {"scheduler_recv_interval": 30}))
+    traffic = Traffic(
+        input_tokens=500, output_tokens=LogNormal(mean=300, cv=0.5), arrivals=poisson(2.0), num_requests=800
+    )
+    plain, polled = (
+        run(traffic, engine="sglang", knobs=knobs).settled() for knobs in ({}, {"scheduler_recv_interval": 30})
+    )
     late = polled.mean("ttft") - plain.mean("ttft")
     assert 0.5 * 15 * plain.mean("tpot") < late < 1.5 * 15 * polled.mean("tpot")

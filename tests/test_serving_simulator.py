@@ -42,6 +42,7 @@ def policies(draw: st.DrawFn) -> Policy:
         waiting_served_ratio=0.3 if kind == "waiting ratio" else 0.0, max_waiting_tokens=draw(st.sampled_from([5, 20])),
         hold_steps=draw(st.sampled_from([0, 0, 7])), hold_tokens=draw(st.sampled_from([100, 512])),
         poll_steps=draw(st.sampled_from([1, 1, 6])),
+        host_blocks=draw(st.sampled_from([0, 0, 100, 2000])) // size, swap_seconds=0.003,
         static=kind in ("static", "dynamic"), batch_delay=0.05 if kind == "dynamic" else math.inf,
         state_blocks=draw(st.sampled_from([0.0, 2.5])), windows=draw(st.sampled_from([(), ((0.01, 64.0),)])),
     )  # fmt: skip
@@ -82,7 +83,17 @@ def test_event_jumping_equals_step_by_step(cost: StepCost, policy: Policy, traff
     assert fast.rejected == plain.rejected
     for name in STORES:
         np.testing.assert_allclose(getattr(fast, name), getattr(plain, name), rtol=1e-9, atol=1e-12, err_msg=name)
-    for name in ("steps", "busy", "prefill_tokens", "decode_tokens", "cached_tokens", "preemptions", "decode_area"):
+    for name in (
+        "steps",
+        "busy",
+        "prefill_tokens",
+        "decode_tokens",
+        "cached_tokens",
+        "preemptions",
+        "decode_area",
+        "swapped_tokens",
+        "swap_time",
+    ):
         assert getattr(replica.totals, name) == pytest.approx(getattr(reference.totals, name), rel=1e-9, abs=1e-12), (
             name
         )
@@ -109,8 +120,9 @@ def check_conservation(policy: Policy, records: Records, replica: Replica) -> No
         assert computed + found == prompts
         assert replica.totals.decode_tokens == outputs - firsts
     else:
-        assert computed + found >= prompts
-    assert replica.used == replica.booked == replica.context == 0
+        assert computed + found + replica.totals.swapped_tokens >= prompts
+    assert replica.used == replica.booked == replica.context == replica.host_used == 0
+    assert replica.totals.peak_host_blocks <= policy.host_blocks
     assert not any(replica.residues)
     assert not replica.waiting
     assert replica.totals.peak_blocks <= policy.num_blocks

@@ -360,7 +360,9 @@ def _elementwise(accelerator: Accelerator) -> Problem:
         seconds: Array = elementwise_time(s["bytes"], rates=rates, parameters=p)
         return seconds
 
-    return Problem(time, [ElementwiseParameters()], (), ("bytes",), lambda s: (s["bytes"],), (12,), ridge=0.1, smooth=0.1)
+    return Problem(
+        time, [ElementwiseParameters()], (), ("bytes",), lambda s: (s["bytes"],), (12,), ridge=0.1, smooth=0.1
+    )
 
 
 OWN_LIMITS = {"vllm": (8e6,), "sglang": (1.7e7,), "trtllm": (1.2e6, 8.3e6, 1.7e7)}

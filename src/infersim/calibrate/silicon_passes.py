@@ -34,7 +34,10 @@ def quantise_tables(base: Path, device: str, engine: str, left: Counter[str]) ->
 
     tables = []
     for path in files_by_version(base, f"quantize/{engine}/*/scale_matrix_perf.parquet")[-1:]:
-        frames = {name: pandas.read_parquet(path.with_name(f"{name}_perf.parquet")) for name in ("scale_matrix", "computescale")}
+        frames = {
+            name: pandas.read_parquet(path.with_name(f"{name}_perf.parquet"))
+            for name in ("scale_matrix", "computescale")
+        }
         keys = ["m", "k", "quant_dtype"]
         both = frames["scale_matrix"].merge(frames["computescale"], on=keys, suffixes=("", "_scale"))
         left["quantise: one of its two steps alone"] += sum(len(frame) - len(both) for frame in frames.values())
@@ -49,7 +52,9 @@ def quantise_tables(base: Path, device: str, engine: str, left: Counter[str]) ->
         version = path.parent.name
         if apart:
             tables.append(kernel_table("elementwise", device, engine, version, "quantise.static", shape, scaling))
-        tables.append(kernel_table("elementwise", device, engine, version, "quantise.dynamic", shape, scaling + finding))
+        tables.append(
+            kernel_table("elementwise", device, engine, version, "quantise.dynamic", shape, scaling + finding)
+        )
     return tables
 
 

@@ -38,6 +38,10 @@ class Policy:
     """... unless they and the decodes come to so many tokens."""
     poll_steps: int = 1
     """Decode steps between two looks for new requests; a step with prompts and an idle engine look at once."""
+    host_blocks: int = 0
+    """Blocks of host memory that take the cache of preempted requests; 0: they are recomputed."""
+    swap_seconds: float = 0.0
+    """To copy a block between device and host."""
     static: bool = False
     """A batch starts full (or after ``batch_delay``) and takes nobody in until it has ended."""
     batch_delay: float = math.inf

@@ -103,7 +103,12 @@ class Totals:
     """Time during which requests waited while the engine ran, by what the first of them lacked: a slot (max_num_seqs), KV
     blocks, tokens in the step's budget, or its turn (a batch or waiting ratio that must come round first)."""
     preemptions: int = 0
+    swapped_tokens: int = 0
+    """Tokens that came back from host memory after a preemption."""
+    swap_time: float = 0.0
+    """Copies between device and host, for which the engine stood still."""
     peak_blocks: int = 0
+    peak_host_blocks: int = 0
 
 
 SERIES_POINTS = 2048

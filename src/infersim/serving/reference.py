@@ -86,6 +86,9 @@ class ReferenceReplica:
         self.held_back = 0
         self.since_poll = policy.poll_steps
         self.peak_blocks = 0
+        self.on_host: dict[int, int] = {}
+        """Cached tokens of preempted sequences whose cache waits in host memory."""
+        self.stall = 0.0
 
     # -- counting ------------------------------------------------------------------------------------------------------
 
@@ -132,7 +135,8 @@ class ReferenceReplica:
         policy, cache = self.policy, self.cache
         hits = cache.cached(sequence) if cache else 0
         found = min(hits * policy.block_size, (sequence.target - 1) // policy.block_size * policy.block_size)
-        tokens = sequence.target - found
+        swapped = self.on_host.get(sequence.id, 0)
+        tokens = sequence.target - max(found, swapped)
         if not policy.chunked and tokens > budget and not (first and sequence.target > policy.max_num_batched_tokens):
             return False
         blocks = policy.blocks(sequence.target)
@@ -155,7 +159,11 @@ class ReferenceReplica:
         if found and not sequence.done:
             self.records.cached[sequence.id] = found
         self.totals.cached_tokens += found
-        sequence.computed = self.tokens[sequence.id] = found
+        if swapped > found:
+            self.stall += (policy.blocks(swapped) - found // policy.block_size) * policy.swap_seconds
+            self.totals.swapped_tokens += swapped - found
+        self.on_host.pop(sequence.id, None)
+        sequence.computed = self.tokens[sequence.id] = max(found, swapped)
         self.admissions += 1
         sequence.order = self.admissions
         self.running.append(sequence)
@@ -185,6 +193,10 @@ class ReferenceReplica:
                 break
             victim = max(self.running, key=self.key)
             self.leave(victim)
+            copied = policy.blocks(self.tokens[victim.id])
+            if copied and sum(map(policy.blocks, self.on_host.values())) + copied <= policy.host_blocks:
+                self.on_host[victim.id] = self.tokens[victim.id]
+                self.stall += copied * policy.swap_seconds
             victim.target = victim.prompt + victim.done
             victim.computed = 0
             self.waiting.insert(0, victim)
@@ -257,7 +269,9 @@ class ReferenceReplica:
         new = sum(tokens for _, tokens in chunks)
         pairs = sum(tokens * s.computed + tokens * (tokens + 1) / 2 for s, tokens in chunks)
         context = sum(self.tokens[s.id] for s in decodes)
-        seconds = self.cost.step(len(chunks), new, pairs, len(decodes), context)
+        seconds = self.stall + self.cost.step(len(chunks), new, pairs, len(decodes), context)
+        totals.swap_time += self.stall
+        self.stall = 0.0
         self.peak_blocks = max(self.peak_blocks, self.used(more=1) if decodes else self.used())
         totals.decode_area += len(self.decodes()) * seconds
         self.clock += seconds

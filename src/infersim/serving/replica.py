@@ -51,8 +51,10 @@ class Replica:
         self.context = 0
         """Cached tokens of all decoding sequences."""
         self.residues = [0] * policy.block_size
-        self.used = self.booked = 0
-        """Blocks in use, and blocks booked by running requests."""
+        self.used = self.booked = self.host_used = 0
+        """Blocks in use, blocks booked by running requests, and blocks of host memory in use."""
+        self.stall = 0.0
+        """Copies between device and host that the next step waits for."""
         self.admissions = 0
         self.since_prefill = 0
         self.held = 0
@@ -121,7 +123,7 @@ class Replica:
         head = self._head()
         hits, in_use = cache.match(head) if cache is not None else (0, 0)
         found = min(hits * policy.block_size, (head.target - 1) // policy.block_size * policy.block_size) if hits else 0
-        whole = head.target - found
+        whole = head.target - max(found, head.swapped)
         if not policy.chunked and whole > budget and not (first and head.target > policy.max_num_batched_tokens):
             self.lacking = "tokens"
             return False
@@ -156,6 +158,8 @@ class Replica:
                 self.totals.cached_tokens += found
                 if not head.done:
                     self.records.cached[head.id] = found
+        if head.swapped:
+            self._swap_in(head, found)
         self.used += new
         self.booked += booked + head.fixed - in_use
         if cache is not None and self.used + cache.evictable > policy.num_blocks:
@@ -164,6 +168,25 @@ class Replica:
         head.order = self.admissions
         self.prefilling.append(head)
         return True
+
+    def _swap_in(self, sequence: Sequence, found: int) -> None:
+        """Bring a preempted sequence's cache back from host memory, where the prefix cache does not hold it still."""
+        policy, blocks = self.policy, self.policy.blocks(sequence.swapped)
+        self.host_used -= blocks
+        if sequence.swapped > found:
+            self.stall += (blocks - found // policy.block_size) * policy.swap_seconds
+            self.totals.swapped_tokens += sequence.swapped - found
+            sequence.computed = sequence.swapped
+        sequence.swapped = 0
+
+    def _swap_out(self, sequence: Sequence, cached: int) -> None:
+        """Copy what a preempted sequence has in the cache to host memory, if there is room."""
+        blocks = self.policy.blocks(cached)
+        if blocks and self.host_used + blocks <= self.policy.host_blocks:
+            self.host_used += blocks
+            self.totals.peak_host_blocks = max(self.totals.peak_host_blocks, self.host_used)
+            self.stall += blocks * self.policy.swap_seconds
+            sequence.swapped = cached
 
     # -- leaving -------------------------------------------------------------------------------------------------------
 
@@ -200,6 +223,7 @@ class Replica:
             self.records.preemptions[victim.id] += 1
             if victim in self.prefilling:
                 self.prefilling.remove(victim)
+                self._swap_out(victim, victim.computed)
                 self._release(victim, victim.computed, victim.blocks)
             else:
                 self.decoding = [entry for entry in self.decoding if entry[2] is not victim]
@@ -210,6 +234,7 @@ class Replica:
                 cached = victim.joined + steps
                 self.residues[(victim.joined - victim.join_step) % size] -= 1
                 self.context -= cached
+                self._swap_out(victim, cached)
                 self._release(victim, cached, -(-cached // size))
                 victim.done += steps
                 victim.last_token = self.last_token if steps else victim.last_token
@@ -291,8 +316,12 @@ class Replica:
     # -- steps ---------------------------------------------------------------------------------------------------------
 
     def _spend(self, seconds: float, decoding: int) -> None:
-        """Book a stretch of busy time."""
+        """Book a stretch of busy time, and the copies before it."""
         totals = self.totals
+        if self.stall:
+            seconds += self.stall
+            totals.swap_time += self.stall
+            self.stall = 0.0
         self.clock += seconds
         totals.busy += seconds
         totals.decode_area += decoding * seconds
@@ -377,7 +406,9 @@ class Replica:
         policy, size = self.policy, self.policy.block_size
         steps = self.decoding[0][0] - self.step
         if self.waiting and self.lacking == "turn" and not policy.static:
-            gate = policy.hold_steps - self.held if policy.hold_steps else policy.max_waiting_tokens - self.since_prefill
+            gate = (
+                policy.hold_steps - self.held if policy.hold_steps else policy.max_waiting_tokens - self.since_prefill
+            )
             steps = min(steps, max(gate, 1))
         count, room = len(self.decoding), policy.num_blocks - self.used
         if steps > 1 and room < ((steps - 2) // size + 1) * count:
@@ -427,12 +458,15 @@ class Replica:
         if steps > 1:
             self.used += self._grown(steps)
             self._make_room()
+        if self.stall:  # after a preemption, so a single step
+            first += self.stall
+            seconds += self.stall
         start = self.clock
         if policy.poll_steps > 1:
             self._pass_polls(steps, start)
         if policy.hold_steps and self.lacking == "turn" and self.waiting:
             self.held += steps
-        self._spend(seconds, count)
+        self._spend(seconds - self.stall, count)
         totals.steps += steps
         totals.decode_tokens += steps * count
         self.step += steps

@@ -16,7 +16,7 @@ class Sequence:
     """
 
     __slots__ = ("arrival", "blocks", "booked", "computed", "done", "fixed", "id", "join_step", "joined", "last_token",
-                 "order", "output", "own", "prefix", "priority", "prompt", "shared_blocks", "target", "turn")  # fmt: skip
+                 "order", "output", "own", "prefix", "priority", "prompt", "shared_blocks", "swapped", "target", "turn")  # fmt: skip
 
     def __init__(
         self, number: int, arrival: float, prompt: int, output: int, *, priority: int = 0,
@@ -30,6 +30,8 @@ class Sequence:
         self.target = prompt
         """Tokens to be in the cache before the next output token: the prompt, after a preemption the output so far too."""
         self.computed = 0
+        self.swapped = 0
+        """Cached tokens that wait in host memory since a preemption."""
         self.order = -1
         """Number of its admission; the latest is preempted first."""
         self.blocks = self.shared_blocks = self.booked = self.fixed = 0

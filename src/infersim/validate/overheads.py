@@ -40,9 +40,7 @@ class Overheads:
     prompt_layer: float = parameter(
         2e-4, 1e-6, 2e-2, "submitting a layer of a step that carries prompts", unit="s", log=True
     )
-    prompt_expert_layer: float = parameter(
-        1e-4, 1e-6, 2e-2, "what a layer of experts takes on top", unit="s", log=True
-    )
+    prompt_expert_layer: float = parameter(1e-4, 1e-6, 2e-2, "what a layer of experts takes on top", unit="s", log=True)
     launch_gap: float = parameter(
         6e-7, 1e-8, 5e-6, "idle device time between two kernels of a graph", unit="s", log=True
     )
