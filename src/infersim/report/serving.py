@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from infersim.errors import SpecError
-from infersim.serving.result import ServingResult, replace_file
+from infersim.serving.export import replace_file
+from infersim.serving.result import ServingResult
 
 BLUE, ORANGE, GREEN, PINK = "#0072B2", "#E69F00", "#009E73", "#CC79A7"
 FORMATS = (".png", ".svg", ".pdf")

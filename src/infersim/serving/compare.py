@@ -51,15 +51,16 @@ def compare(result: ServingResult, trace: Trace) -> Comparison:
     """Predicted against measured TTFT, TPOT and E2E of a trace that carries times. SpecError where it carries none."""
     if not trace.measured:
         raise SpecError("carries no measured first-token or finish times to compare with", file=trace.file)
-    if len(trace.rows) != len(result.records):
+    if trace.num_requests != len(result.records):
         raise SpecError(
-            f"has {len(trace.rows)} requests, the result {len(result.records)}: not the trace it replayed",
+            f"has {trace.num_requests} requests, the result {len(result.records)}: not the trace it replayed",
             file=trace.file,
         )
-    arrival, first, finish, output = (
-        np.array([math.nan if value is None else value for value in column])
-        for column in zip(*((row.arrival, row.first_token, row.finish, row.output) for row in trace.rows), strict=True)
+    unknown = np.full(trace.num_requests, math.nan)
+    arrival, first, finish = (
+        unknown if times is None else times for times in (trace.arrival, trace.first_token, trace.finish)
     )
+    output = trace.output
     with np.errstate(invalid="ignore", divide="ignore"):
         measured = {
             "ttft": first - arrival, "tpot": np.where(output > 1, (finish - first) / (output - 1), math.nan), "e2e": finish - arrival,
