@@ -140,7 +140,7 @@ def simulate(
     limits = read_limits(target) if target is not None else ()
     rates = read_rates(request_rate)
     files = Files(output, series, benchmark, detailed, plot)
-    files.check(len(rates or [0.0]))
+    files.check(rates or [])
     traffics: list[Traffic | Trace]
     if trace is not None:
         traffics = [read_trace(trace, trace_format)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import textwrap
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,7 +34,7 @@ class Files:
     detailed: bool
     plot: Path | None
 
-    def check(self, runs: int) -> None:
+    def check(self, rates: list[float]) -> None:
         """Raise SpecError before anything is simulated for what could not be written after it."""
         single = [("--save", self.records, TABLES), ("--save-series", self.series, TABLES),
                   ("--benchmark", self.benchmark, JSON)]  # fmt: skip
@@ -45,8 +46,10 @@ class Files:
             if not path.parent.is_dir():
                 raise SpecError(f"no such folder: {str(path.parent)!r}", field=flag)
         for flag, path, _ in single:
-            if path is not None and runs > 1:
+            if path is not None and len(rates) > 1:
                 raise SpecError("is of one run: give one --request-rate", field=flag)
+        if self.plot is not None and len(rates) > 1 and not all(map(math.isfinite, rates)):
+            raise SpecError("latency against load needs finite rates: leave inf out", field="--plot")
         if self.detailed and self.benchmark is None:
             raise SpecError("adds lists to --benchmark: name that file", field="--save-detailed")
 
@@ -72,19 +75,23 @@ class Files:
 def run_each(
     run: Callable[[Traffic | Trace], ServingResult], traffics: Iterable[Traffic | Trace]
 ) -> tuple[list[ServingResult], bool]:
-    """Results one after the other until the end or the first Ctrl-C, and whether there was one. Where nothing was simulated
-    before it the KeyboardInterrupt goes on."""
+    """Results one after the other until the end or the first Ctrl-C, and whether there was one."""
     results: list[ServingResult] = []
     for traffic in traffics:
         try:
             results.append(run(traffic))
         except KeyboardInterrupt:
             if not results:
-                raise
+                raise _nothing_done() from None
             return results, True
         if results[-1].interrupted:
             return results, True
     return results, False
+
+
+def _nothing_done() -> typer.Exit:
+    typer.echo("interrupted before anything could be shown", err=True)
+    return typer.Exit(130)
 
 
 def with_progress(
@@ -125,14 +132,18 @@ def summary_json(results: list[ServingResult], left: list[float], comparison: Co
 
 def show(results: list[ServingResult], comparison: Comparison | None) -> None:
     """The summaries as text."""
+    from infersim.serving.result import WIDTH
+
     for result in results:
+        if len(results) > 1:
+            typer.echo(f"-- {rate_name(getattr(result.traffic.arrivals, 'rate', math.inf))} requests/s --")
         typer.echo(str(result))
-        for line in result.bottlenecks:
-            typer.echo(f"  {line}")
+        lines = result.bottlenecks
         if result.goodput is not None:
-            typer.echo(
-                f"  goodput {result.goodput:.2f} requests/s; missed: {', '.join(result.missed_targets) or 'none'}"
-            )
+            missed = ", ".join(result.missed_targets) or "none"
+            lines.append(f"goodput {result.goodput:.2f} requests/s; missed: {missed}")
+        for line in lines:
+            typer.echo(textwrap.fill(line, WIDTH, initial_indent="  ", subsequent_indent="    "))
     if comparison is not None:
         typer.echo(str(comparison))
 
@@ -141,8 +152,8 @@ def say_interrupted(results: list[ServingResult], left: list[float]) -> None:
     """On standard error, whatever form the figures take: they are not of what was asked for."""
     last = results[-1]
     if last.interrupted:
-        typer.echo(f"interrupted: figures and files are of the {last.completed:,} requests simulated to their end, "
-                   f"not of {last.traffic.num_requests:,}", err=True)  # fmt: skip
+        typer.echo(f"interrupted: figures and files are of {last.completed:,} requests simulated to their end,\n"
+                   f"  not of {last.traffic.num_requests:,}", err=True)  # fmt: skip
     if left:
         typer.echo(f"interrupted: not simulated: {', '.join(f'{rate:g}' for rate in left)} requests/s", err=True)
 
@@ -155,7 +166,10 @@ def search_capacity(
     from infersim.serving.capacity import capacity
 
     resolved = estimate(model, gpu, input_tokens=traffic.mean_input, output_tokens=traffic.mean_output, **deployment)
-    found = capacity(resolved, traffic, limits, seed=seed, routing=routing)
+    try:
+        found = capacity(resolved, traffic, limits, seed=seed, routing=routing)
+    except KeyboardInterrupt:
+        raise _nothing_done() from None
     typer.echo(json.dumps(found.to_dict(), indent=2, allow_nan=False) if as_json else _capacity_text(found))
     if found.interrupted:
         typer.echo(f"interrupted after {found.trials} trials: the search was not finished", err=True)

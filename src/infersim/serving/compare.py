@@ -56,7 +56,7 @@ def compare(result: ServingResult, trace: Trace) -> Comparison:
     """Predicted against measured TTFT, TPOT and E2E of a trace that carries times. SpecError where it carries none."""
     if not trace.measured:
         raise SpecError("carries no measured first-token or finish times to compare with", file=trace.file)
-    count = result.columns.count
+    count = result.columns.rows
     if trace.num_requests != count and not result.interrupted:
         raise SpecError(
             f"has {trace.num_requests} requests, the result {count}: not the trace it replayed", file=trace.file

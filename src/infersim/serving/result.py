@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -26,6 +27,8 @@ from infersim.serving.traces import Trace
 from infersim.serving.traffic import Traffic
 
 Array = npt.NDArray[np.float64]
+WIDTH = 80
+"""Columns of a terminal that printed results keep to."""
 STANDARD = (50.0, 90.0, 95.0, 99.0)
 """Percentiles that are worked out together."""
 
@@ -329,4 +332,5 @@ class ServingResult:
             lines.append(
                 f"{self.requests_per_second:,.2f} requests/s   {self.output_tokens_per_second:,.0f} output tokens/s"
             )
-        return "\n".join(lines + self.warnings)
+        wrapped = (textwrap.fill(warning, WIDTH, subsequent_indent="  ") for warning in self.warnings)
+        return "\n".join([*lines, *wrapped])

@@ -144,7 +144,7 @@ def _json_lines(lines: Lines, needed: tuple[str, ...]) -> Iterator[dict[str, Any
             lines.line = number
             if not text.strip():
                 continue
-            row = lines.json(text)
+            row = lines.json(text.rstrip())
             if not isinstance(row, dict):
                 raise lines.error(f"should be an object, found {type(row).__name__}")
             for name in needed:
