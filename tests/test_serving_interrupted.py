@@ -127,7 +127,7 @@ def test_python_keeps_what_was_simulated(tmp_path: Path) -> None:
     trace = read_trace(tmp_path / "part.csv")
     again = simulate(MODEL, GPU, trace, progress=Stop(1))
     assert again.interrupted
-    assert compare(again, trace).requests == again.completed < trace.num_requests
+    assert again.completed <= compare(again, trace).requests < trace.num_requests
 
 
 def test_a_search_keeps_what_it_found(monkeypatch: pytest.MonkeyPatch) -> None:

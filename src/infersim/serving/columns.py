@@ -29,14 +29,15 @@ class Columns(Mapping[str, npt.NDArray[Any]]):
             "preemptions": records.preemptions, "replica": records.replica,
         }  # fmt: skip
         # a run that was interrupted as requests were written down leaves some columns longer than others
-        self.rows = min(len(store) for store in stores.values())
-        part = slice(start, self.rows if stop is None else min(stop, self.rows))
+        known = min(len(store) for store in stores.values())
+        part = slice(start, known if stop is None else min(stop, known))
         self._stored: dict[str, npt.NDArray[Any]] = {name: np.asarray(store)[part] for name, store in stores.items()}
         for name in ("first_token_s", "finish_s"):
             times = self._stored[name]
             self._stored[name] = np.where(times > 0, times, np.nan)
         for column in self._stored.values():
             column.flags.writeable = False
+        self.rows = len(self._stored["arrival_s"])
         self._records = records
 
     def __getitem__(self, name: str) -> npt.NDArray[Any]:
