@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,7 +10,6 @@ import typer
 from infersim.errors import SpecError
 
 if TYPE_CHECKING:
-    from infersim.serving.result import ServingResult
     from infersim.serving.traces import Trace
     from infersim.serving.traffic import Traffic
 
@@ -24,6 +21,7 @@ def _option(help: str, panel: str, *names: str) -> Any:  # noqa: A002 - typer's 
 
 
 def simulate(
+    context: typer.Context,
     model: Annotated[
         str, typer.Argument(help="Bundled name, Hugging Face id in the local cache, folder, or config.json.")
     ],
@@ -81,7 +79,7 @@ def simulate(
     think: Annotated[str, _option("Mean pause between an answer and the next turn.", TRAFFIC)] = "0 s",
     trace: Annotated[Path | None, _option("Replay this trace instead.", TRAFFIC)] = None,
     trace_format: Annotated[
-        str | None, _option("azure, burstgpt, splitwise, mooncake, sharegpt, vllm, rows.", TRAFFIC)
+        str | None, _option("azure, burstgpt, splitwise, vidur, mooncake, sharegpt, vllm, rows.", TRAFFIC)
     ] = None,
     speedup: Annotated[float, _option("Replay at so many times the pace.", TRAFFIC)] = 1.0,
     target: Annotated[str | None, _option("ttft_p95=800ms,tpot=40ms: exit 1 where missed.", TRAFFIC)] = None,
@@ -93,7 +91,13 @@ def simulate(
     settled: Annotated[bool, _option("Leave warm-up and drain out of the statistics.", OUTPUT, "--settled")] = False,
     as_json: Annotated[bool, _option("The summary as one JSON object.", OUTPUT, "--json")] = False,
     output: Annotated[Path | None, _option("Per-request records: .csv or .parquet.", OUTPUT, "--save")] = None,
-    benchmark: Annotated[Path | None, _option("Summary in the fields of `vllm bench serve`.", OUTPUT)] = None,
+    series: Annotated[
+        Path | None, _option("Sequences and KV blocks over time: .csv or .parquet.", OUTPUT, "--save-series")
+    ] = None,
+    benchmark: Annotated[Path | None, _option("Summary in the fields of `vllm bench serve`: .json.", OUTPUT)] = None,
+    detailed: Annotated[
+        bool, _option("Per-request lists in --benchmark, as vLLM's flag.", OUTPUT, "--save-detailed")
+    ] = False,
     plot: Annotated[
         Path | None, _option("Time series and distributions, or latency against load: .png, .svg, .pdf.", OUTPUT)
     ] = None,
@@ -106,11 +110,22 @@ def simulate(
 
         infersim simulate meta-llama/Llama-3.1-70B-Instruct -g H100-SXM --tp 4 --trace AzureLLMInferenceTrace_conv.csv
     """
+    from infersim.cli.simulate_run import (
+        Files,
+        run_each,
+        say_interrupted,
+        search_capacity,
+        show,
+        summary_json,
+        with_progress,
+    )  # fmt: skip
     from infersim.serving.compare import compare
     from infersim.serving.target import read_limits
+    from infersim.serving.traces import Trace, read_trace
     from infersim.specs.deployment import EngineKnobs
     from infersim.specs.library import validate
 
+    _refuse_contradictions(context, trace is not None, find_capacity)
     knobs = validate(EngineKnobs, {
         "max_num_seqs": max_num_seqs, "max_num_batched_tokens": max_num_batched_tokens, "max_model_len": max_model_len,
         "gpu_memory_utilization": gpu_memory_utilization, "num_gpu_blocks_override": num_gpu_blocks_override,
@@ -124,55 +139,74 @@ def simulate(
     }  # fmt: skip
     limits = read_limits(target) if target is not None else ()
     rates = read_rates(request_rate)
-    points: list[float | None] = [*rates] if rates else [None]
+    files = Files(output, series, benchmark, detailed, plot)
+    files.check(rates or [])
+    traffics: list[Traffic | Trace]
     if trace is not None:
-        from infersim.serving.traces import read_trace
-
-        if concurrency is not None or request_rate is not None:
-            raise SpecError(
-                "a trace brings its own arrivals: leave --request-rate and --concurrency out", field="--trace"
-            )
-        traffics: list[Traffic | Trace] = [read_trace(trace, trace_format)]
+        traffics = [read_trace(trace, trace_format)]
     else:
+        points: list[float | None] = [*rates] if rates else [1.0 if find_capacity else None]
         traffics = [
             build_traffic(input_tokens, output_tokens, random_range_ratio, rate, burstiness, concurrency, num_requests,
                           prefix_tokens, prefix_groups, turns, think)
             for rate in points
         ]  # fmt: skip
     if find_capacity:
-        _capacity(model, gpu, traffics[0], limits, seed, deployment, as_json)
-        return
-    results = [
-        _with_progress(
+        if not limits:
+            raise SpecError("needs a --target to meet", field="--capacity")
+        raise typer.Exit(search_capacity(model, gpu, traffics[0], limits, as_json, seed, routing, deployment))  # type: ignore[arg-type]
+    results, interrupted = run_each(
+        lambda traffic: with_progress(
             model, gpu, traffic, as_json, seed=seed, target=limits, routing=routing, speedup=speedup, **deployment
-        )
-        for traffic in traffics
-    ]
+        ),
+        traffics,
+    )
+    left = (rates or [])[len(results) :]
     shown = [result.settled() if settled else result for result in results]
-    comparison = None
-    if trace is not None and traffics[0].measured:  # type: ignore[union-attr]
-        comparison = compare(results[0], traffics[0])  # type: ignore[arg-type]
-    _save(shown, rates or [], output, benchmark, plot)
+    first = traffics[0]
+    comparison = compare(results[0], first) if isinstance(first, Trace) and first.measured else None
     if as_json:
-        found = [result.to_dict() for result in shown]
-        if comparison is not None:
-            found[0]["measured"] = [vars(row) | {"error": row.error} for row in comparison.rows]
-        typer.echo(json.dumps(found[0] if len(found) == 1 else found, indent=2, allow_nan=False))
+        typer.echo(summary_json(shown, left, comparison))
     else:
-        for result in shown:
-            typer.echo(str(result))
-            for line in result.bottlenecks:
-                typer.echo(f"  {line}")
-            if result.goodput is not None:
-                typer.echo(
-                    f"  goodput {result.goodput:.2f} requests/s; missed: {', '.join(result.missed_targets) or 'none'}"
-                )
-        if comparison is not None:
-            typer.echo(str(comparison))
-    if any(result.interrupted for result in results):
+        show(shown, comparison)
+    files.write(shown, rates or [])
+    if interrupted:
+        say_interrupted(results, left)
         raise typer.Exit(130)
-    if any(result.missed_targets or result.unstable for result in shown):
+    if any(result.missed_targets or result.unstable or not result.completed for result in shown):
         raise typer.Exit(1)
+
+
+def _refuse_contradictions(context: typer.Context, trace: bool, capacity: bool) -> None:
+    """SpecError for options that were given and that the others make meaningless."""
+
+    def given(name: str) -> bool:
+        source = context.get_parameter_source(name)
+        return source is not None and source.name == "COMMANDLINE"
+
+    def refuse(why: str, *names: str) -> None:
+        for name in filter(given, names):
+            flags = next(parameter.opts for parameter in context.command.params if parameter.name == name)
+            raise SpecError(why, field=max(flags, key=len))
+
+    own = ("request_rate", "concurrency", "burstiness", "num_requests", "input_tokens", "output_tokens",
+           "random_range_ratio", "prefix_tokens", "prefix_groups", "turns", "think")  # fmt: skip
+    if trace:
+        refuse("a trace brings its own requests and arrivals: leave it out", *own)
+        refuse("is a search over rates; a trace has its own", "find_capacity")
+    else:
+        refuse("is about a --trace", "trace_format", "speedup")
+    if capacity:
+        refuse("the search for a capacity sets the rate itself: leave it out", "request_rate", "concurrency")
+        refuse("is of one run, not of a search for a capacity", "output", "series", "benchmark", "plot")
+    if given("concurrency"):
+        refuse("give a rate or a number of users, not both", "request_rate")
+    if not (given("request_rate") or capacity or trace):
+        refuse("shapes the gaps of arrivals with a --request-rate", "burstiness")
+    if not given("turns"):
+        refuse("is the pause between --turns", "think")
+    if not given("prefix_tokens"):
+        refuse("is the number of prefixes of --prefix-tokens", "prefix_groups")
 
 
 def read_rates(text: str | None) -> list[float] | None:
@@ -205,7 +239,7 @@ def read_lengths(text: str, field: str) -> Any:
         return as_lengths({kind: {name.strip(): float(value) for name, _, value in pairs}}, field)
     except ValueError as error:
         if isinstance(error, SpecError):
-            raise
+            raise SpecError(str(error), field=field) from None
         raise SpecError(
             f"write 1024, uniform:819-1024 or lognormal:mean=1000,p99=6000, got {text!r}", field=field
         ) from None
@@ -220,8 +254,6 @@ def build_traffic(
     from infersim.serving.traffic import Traffic
     from infersim.specs.library import validate
 
-    if rate is not None and concurrency is not None:
-        raise SpecError("give a rate or a number of users, not both", field="--request-rate")
     lengths = [read_lengths(input_tokens, "--input"), read_lengths(output_tokens, "--output")]
     if ratio is not None:
         if not all(isinstance(found, Fixed) for found in lengths):
@@ -230,12 +262,12 @@ def build_traffic(
     if rate is None:
         users = 1 if concurrency is None else concurrency
         arrivals: dict[str, Any] = {"kind": "closed", "concurrency": users}
-        count = num_requests or 10 * max(users, 10)
+        count = 10 * max(users, 10) if num_requests is None else num_requests
     else:
         arrivals = (
             {"kind": "burst"} if rate == float("inf") else {"kind": "gamma", "rate": rate, "burstiness": burstiness}
         )
-        count = num_requests or 1000
+        count = 1000 if num_requests is None else num_requests
     fields: dict[str, Any] = {
         "input_tokens": lengths[0],
         "output_tokens": lengths[1],
@@ -247,73 +279,3 @@ def build_traffic(
     if turns is not None:
         fields["sessions"] = {"turns": read_lengths(turns, "--turns"), "think": think}
     return validate(Traffic, fields)
-
-
-def _with_progress(model: str, gpu: str, traffic: Traffic | Trace, quiet: bool, **options: Any) -> ServingResult:
-    """Simulate, with a bar on standard error where a person watches and it takes a while."""
-    import sys
-
-    from infersim.serving.simulate import simulate as run
-
-    if quiet or not sys.stderr.isatty() or traffic.num_requests < 200_000:
-        return run(model, gpu, traffic, **options)
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
-
-    with Progress(
-        "requests", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=Console(stderr=True)
-    ) as bar:
-        task = bar.add_task("", total=traffic.num_requests)
-        advance: Callable[[int, int], None] = lambda drawn, total: bar.update(task, completed=drawn)  # noqa: E731
-        return run(model, gpu, traffic, progress=advance, **options)
-
-
-def _save(
-    results: list[ServingResult], rates: list[float], records: Path | None, benchmark: Path | None, plot: Path | None
-) -> None:
-    """Write the files that were asked for."""
-    if len(results) > 1 and (records or benchmark):
-        raise SpecError("records and benchmark files are of one run: give one rate", field="--request-rate")
-    if records is not None:
-        if records.suffix.lower() not in (".csv", ".parquet"):
-            raise SpecError(f"records end in .csv or .parquet, got {str(records)!r}", field="--save")
-        (results[0].write_csv if records.suffix.lower() == ".csv" else results[0].write_parquet)(records)
-    if benchmark is not None:
-        results[0].write_benchmark(benchmark, detailed=True)
-    if plot is not None:
-        from infersim.report.serving import plot_load, plot_run
-
-        if len(results) > 1:
-            plot_load(list(zip(rates, results, strict=True)), plot)
-        else:
-            plot_run(results[0], plot)
-
-
-def _capacity(
-    model: str, gpu: str, traffic: Traffic | Trace, limits: Any, seed: int, deployment: dict[str, Any], as_json: bool
-) -> None:
-    """Search and print the highest rate that meets the target."""
-    from infersim.predict.estimate import estimate
-    from infersim.serving.arrivals import poisson
-    from infersim.serving.capacity import capacity
-    from infersim.serving.traffic import Traffic
-
-    if not isinstance(traffic, Traffic):
-        raise SpecError("is a search over rates; a trace has its own", field="--capacity")
-    if not limits:
-        raise SpecError("needs a --target to meet", field="--capacity")
-    if traffic.arrivals.kind == "closed":
-        count = max(traffic.num_requests, 1000)
-        traffic = traffic.model_copy(update={"arrivals": poisson(1.0), "num_requests": count})
-    resolved = estimate(model, gpu, input_tokens=traffic.mean_input, output_tokens=traffic.mean_output, **deployment)
-    found = capacity(resolved, traffic, limits, seed=seed)
-    if as_json:
-        typer.echo(json.dumps({"capacity_requests_per_s": found.rate, "missed_at_requests_per_s": found.missed_at,
-                               "trials": found.trials, "at": found.at.to_dict()}, indent=2, allow_nan=False))  # fmt: skip
-    elif found.rate:
-        typer.echo(f"{found.rate:.3g} requests/s meet the target, {found.missed_at:.3g} do not ({found.trials} trials)")
-        typer.echo(str(found.at.settled()))
-    else:
-        typer.echo(f"the target is missed even at {found.missed_at:.3g} requests/s")
-    if not found.rate:
-        raise typer.Exit(1)

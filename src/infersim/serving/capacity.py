@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,13 +21,21 @@ MOST_TRIALS = 40
 class Capacity:
     """``rate`` requests per second meet the limits, ``missed_at`` do not; ``at`` is the run at ``rate``.
 
-    Where even one request at a time misses, ``rate`` is zero and ``at`` that run.
+    Where even one request at a time misses, ``rate`` is zero and ``at`` the run at ``missed_at``. A search that was interrupted
+    has the bounds found until then; ``missed_at`` is infinite where no rate had missed yet.
     """
 
     rate: float
     missed_at: float
     at: ServingResult
     trials: int
+    interrupted: bool = False
+
+    def to_dict(self) -> dict[str, Any]:
+        """The answer and the run behind it."""
+        missed_at = self.missed_at if math.isfinite(self.missed_at) else None
+        return {"capacity_requests_per_s": self.rate, "missed_at_requests_per_s": missed_at, "trials": self.trials,
+                "interrupted": self.interrupted, "at": self.at.to_dict()}  # fmt: skip
 
 
 def with_rate(traffic: Traffic, rate: float) -> Traffic:
@@ -46,7 +55,8 @@ def capacity(
     """Bisection on the simulator, every trial with the same draws: the rate to within ``tolerance`` (relative).
 
     Starts from the closed form's throughput under a closed loop that fills every slot, above which no rate is stable.
-    Statistics are those of the settled part of each run; an unstable run misses every limit.
+    Statistics are those of the settled part of each run; an unstable run misses every limit. Ctrl-C ends the search with the
+    bounds found so far; KeyboardInterrupt goes on where no trial had ended.
 
     >>> from infersim import estimate
     >>> from infersim.serving.arrivals import poisson
@@ -60,31 +70,36 @@ def capacity(
         raise SpecError("a capacity needs at least one limit", field="target")
     if not 0 < tolerance < 1:
         raise SpecError(f"must lie between 0 and 1, got {tolerance!r}", field="tolerance")
-    trials = 0
+    low, missed, trials, interrupted = 0.0, math.inf, 0, False
+    best: ServingResult | None = None
+    worst: ServingResult | None = None
 
-    def run(rate: float) -> tuple[bool, ServingResult]:
-        nonlocal trials
-        trials += 1
+    def meets(rate: float) -> bool:
+        nonlocal low, missed, trials, best, worst
         result = simulate_deployment(deployment, with_rate(traffic, rate), seed=seed, target=limits, **options)
         if result.interrupted:
             raise KeyboardInterrupt
-        return not result.unstable and not result.settled().missed_targets, result
-
-    high = saturation(deployment, traffic)
-    low, best = 0.0, None
-    meets, result = run(high)
-    while meets and trials < MOST_TRIALS:
-        low, best, high = high, result, 2 * high
-        meets, result = run(high)
-    least = high / 4096
-    while (high - low > tolerance * high if low else high > least) and trials < MOST_TRIALS:
-        middle = (low + high) / 2 if low else high / 2
-        meets, result = run(middle)
-        if meets:
-            low, best = middle, result
+        trials += 1
+        good = not result.unstable and not result.settled().missed_targets
+        if good:
+            low, best = rate, result
         else:
-            high = middle
-    return Capacity(low, high, best if best is not None else result, trials)
+            missed, worst = rate, result
+        return good
+
+    try:
+        rate = saturation(deployment, traffic)
+        while meets(rate) and trials < MOST_TRIALS:
+            rate *= 2
+        least = rate / 4096
+        while (missed - low > tolerance * missed if low else missed > least) and trials < MOST_TRIALS:
+            meets((low + missed) / 2 if low else missed / 2)
+    except KeyboardInterrupt:
+        interrupted = True
+    at = best or worst
+    if at is None:
+        raise KeyboardInterrupt
+    return Capacity(low, missed, at, trials, interrupted)
 
 
 def saturation(deployment: Estimate, traffic: Traffic) -> float:

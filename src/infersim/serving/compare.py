@@ -39,6 +39,11 @@ class Comparison:
     each: dict[str, float]
     """By latency: the median of |predicted / measured - 1| over requests."""
 
+    def to_dict(self) -> list[dict[str, float | str]]:
+        """One object per latency and statistic, in seconds."""
+        return [{"metric": row.metric, "statistic": row.statistic, "predicted_s": row.predicted, "measured_s": row.measured,
+                 "error": row.error} for row in self.rows]  # fmt: skip
+
     def __str__(self) -> str:
         lines = [f"{'':<10}{'predicted':>12}{'measured':>12}{'error':>9}   {self.requests:,} requests"]
         for row in self.rows:
@@ -51,15 +56,16 @@ def compare(result: ServingResult, trace: Trace) -> Comparison:
     """Predicted against measured TTFT, TPOT and E2E of a trace that carries times. SpecError where it carries none."""
     if not trace.measured:
         raise SpecError("carries no measured first-token or finish times to compare with", file=trace.file)
-    if len(trace.rows) != len(result.records):
+    count = result.columns.rows
+    if trace.num_requests != count and not result.interrupted:
         raise SpecError(
-            f"has {len(trace.rows)} requests, the result {len(result.records)}: not the trace it replayed",
-            file=trace.file,
+            f"has {trace.num_requests} requests, the result {count}: not the trace it replayed", file=trace.file
         )
-    arrival, first, finish, output = (
-        np.array([math.nan if value is None else value for value in column])
-        for column in zip(*((row.arrival, row.first_token, row.finish, row.output) for row in trace.rows), strict=True)
+    unknown = np.full(count, math.nan)
+    arrival, first, finish = (
+        unknown if times is None else times[:count] for times in (trace.arrival, trace.first_token, trace.finish)
     )
+    output = trace.output[:count]
     with np.errstate(invalid="ignore", divide="ignore"):
         measured = {
             "ttft": first - arrival, "tpot": np.where(output > 1, (finish - first) / (output - 1), math.nan), "e2e": finish - arrival,

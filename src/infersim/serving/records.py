@@ -6,6 +6,9 @@ import math
 from array import array
 from dataclasses import dataclass, field
 
+import numpy as np
+import numpy.typing as npt
+
 GAP_BINS_PER_E = 50
 """Bins of the histogram of inter-token latencies per factor e: each is 2% wide."""
 GAP_LEAST = 1e-6
@@ -60,7 +63,7 @@ class Records:
     output: array[int] = field(default_factory=lambda: array("i"))
     first_token: array[float] = field(default_factory=lambda: array("d"))
     finish: array[float] = field(default_factory=lambda: array("d"))
-    preemptions: array[int] = field(default_factory=lambda: array("H"))
+    preemptions: array[int] = field(default_factory=lambda: array("I"))
     cached: array[int] = field(default_factory=lambda: array("i"))
     replica: array[int] = field(default_factory=lambda: array("H"))
     gaps: GapHistogram = field(default_factory=GapHistogram)
@@ -81,6 +84,14 @@ class Records:
         self.cached.append(0)
         self.replica.append(0)
         return len(self.arrival) - 1
+
+    def extend(self, arrival: npt.ArrayLike, prompt: npt.ArrayLike, output: npt.ArrayLike) -> None:
+        """Room for more requests at once."""
+        given = ((self.arrival, arrival, "f8"), (self.prompt, prompt, "i4"), (self.output, output, "i4"))
+        for store, values, kind in given:
+            store.frombytes(np.asarray(values, dtype=kind).tobytes())
+        for empty in (self.first_token, self.finish, self.preemptions, self.cached, self.replica):
+            empty.frombytes(bytes((len(self) - len(empty)) * empty.itemsize))
 
 
 @dataclass

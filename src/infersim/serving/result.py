@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import functools
-import json
 import math
-from collections.abc import Callable, Sequence
+import textwrap
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -14,19 +14,23 @@ import numpy as np
 import numpy.typing as npt
 
 from infersim import units
-from infersim.errors import InferSimError, SpecError, UnsupportedError
+from infersim.errors import SpecError
 from infersim.predict.estimate import Estimate
 from infersim.serving.arrivals import Burst, ClosedLoop
+from infersim.serving.columns import COLUMNS, Columns
+from infersim.serving.export import SERIES, benchmark_dict, record_pieces, series_pieces, write_json, write_table
 from infersim.serving.policy import Policy
 from infersim.serving.records import Records, Series, Totals
-from infersim.serving.steady import backlog_growth, is_unstable, most_at_once, warm_up
+from infersim.serving.steady import backlog_growth, is_unstable, warm_up
 from infersim.serving.target import Limit
 from infersim.serving.traces import Trace
 from infersim.serving.traffic import Traffic
 
 Array = npt.NDArray[np.float64]
-COLUMNS = ("arrival_s", "prompt_tokens", "output_tokens", "cached_tokens", "first_token_s", "finish_s", "ttft_s", "tpot_s",
-           "e2e_s", "preemptions", "replica")  # fmt: skip
+WIDTH = 80
+"""Columns of a terminal that printed results keep to."""
+STANDARD = (50.0, 90.0, 95.0, 99.0)
+"""Percentiles that are worked out together."""
 
 
 @dataclass(frozen=True)
@@ -51,22 +55,15 @@ class ServingResult:
     """The run was stopped before its end: figures are of what was simulated until then."""
     window: tuple[float, float] | None = None
     """Only requests that arrive in this time count, and rates are those of what ends in it; None for the whole run."""
+    _known: dict[tuple[str, float], float] = field(init=False, repr=False, compare=False, default_factory=dict)
+    """Percentiles worked out so far."""
 
     # -- per request ---------------------------------------------------------------------------------------------------
 
     @functools.cached_property
-    def columns(self) -> dict[str, npt.NDArray[Any]]:
+    def columns(self) -> Columns:
         """One array per field of all requests, completed or not; NaN where a time never came."""
-        records = self.records
-        arrival, first, finish = (np.array(store) for store in (records.arrival, records.first_token, records.finish))
-        prompt, output = np.array(records.prompt), np.array(records.output)
-        first[first == 0] = np.nan
-        finish[finish == 0] = np.nan
-        with np.errstate(invalid="ignore", divide="ignore"):
-            tpot = np.where(output > 1, (finish - first) / (output - 1), np.nan)
-        values = (arrival, prompt, output, np.array(records.cached), first, finish, first - arrival, tpot, finish - arrival,
-                  np.array(records.preemptions), np.array(records.replica))  # fmt: skip
-        return dict(zip(COLUMNS, values, strict=True))
+        return Columns(self.records)
 
     @functools.cached_property
     def counted(self) -> npt.NDArray[np.bool_]:
@@ -89,8 +86,8 @@ class ServingResult:
         """``ttft``, ``tpot`` or ``e2e`` of every counted request [s]; requests of one token have no TPOT."""
         if metric not in ("ttft", "tpot", "e2e"):
             raise SpecError(f"per request there are ttft, tpot and e2e, not {metric!r}")
-        found = self.columns[f"{metric}_s"][self.counted]
-        return np.asarray(found[~np.isnan(found)])
+        found = self.columns[f"{metric}_s"]
+        return np.asarray(found[self.counted & ~np.isnan(found)])
 
     # -- figures -------------------------------------------------------------------------------------------------------
 
@@ -102,6 +99,13 @@ class ServingResult:
     def failed(self) -> int:
         """Requests turned away: longer than the model takes or the pool can hold."""
         return self.records.rejected
+
+    @property
+    def longest(self) -> int:
+        """Tokens that a request may have, prompt and output together, under the model, ``max_model_len`` and the KV pool."""
+        policy, model, knobs = self.policy, self.deployment.model, self.deployment.knobs
+        pool = (policy.num_blocks - policy.fixed_blocks(2**60)) * policy.block_size + 1
+        return max(0, int(min(pool, model.max_position_embeddings or pool, knobs.max_model_len or pool)))
 
     @functools.cached_property
     def duration(self) -> float:
@@ -124,8 +128,18 @@ class ServingResult:
         """A percentile of a latency [s]; ITL within 1%, the rest exact."""
         if metric == "itl":
             return self.records.gaps.percentile(percent) if self.records.gaps.count else math.nan
+        if (metric, percent) not in self._known:
+            values, wanted = self.values(metric), sorted({*STANDARD, percent})
+            found = np.percentile(values, wanted, overwrite_input=True).tolist() if len(values) else [math.nan] * 5
+            self._known.update({(metric, each): value for each, value in zip(wanted, found, strict=False)})
+        return self._known[metric, percent]
+
+    def deviation(self, metric: str) -> float:
+        """Standard deviation of a latency [s]; NaN where no request has it."""
+        if metric == "itl":
+            return math.sqrt(self.records.gaps.variance()) if self.records.gaps.count else math.nan
         values = self.values(metric)
-        return float(np.percentile(values, percent)) if len(values) else math.nan
+        return float(values.std()) if len(values) else math.nan
 
     @property
     def requests_per_second(self) -> float:
@@ -133,19 +147,17 @@ class ServingResult:
 
     @property
     def output_tokens_per_second(self) -> float:
-        return self._ended_tokens("output_tokens") / self.duration if self.duration else 0.0
+        return self.tokens("output_tokens", self.ended) / self.duration if self.duration else 0.0
 
     @property
     def total_tokens_per_second(self) -> float:
         """Prompt (cached ones too) and output tokens per second."""
-        prompts = self._ended_tokens("prompt_tokens") / self.duration if self.duration else 0.0
+        prompts = self.tokens("prompt_tokens", self.ended) / self.duration if self.duration else 0.0
         return self.output_tokens_per_second + prompts
 
-    def _tokens(self, column: str) -> int:
-        return int(self.columns[column][self.counted].sum())
-
-    def _ended_tokens(self, column: str) -> int:
-        return int(self.columns[column][self.ended].sum())
+    def tokens(self, column: str, which: npt.NDArray[np.bool_] | None = None) -> int:
+        """Sum of a column of token counts over the counted requests, or over others."""
+        return int(self.columns[column][self.counted if which is None else which].sum(dtype=np.int64))
 
     @property
     def preemptions(self) -> int:
@@ -154,8 +166,8 @@ class ServingResult:
     @property
     def prefix_hit_rate(self) -> float:
         """Share of the counted prompts' tokens that the prefix cache held at their first admission."""
-        prompts = self._tokens("prompt_tokens")
-        return self._tokens("cached_tokens") / prompts if prompts else 0.0
+        prompts = self.tokens("prompt_tokens")
+        return self.tokens("cached_tokens") / prompts if prompts else 0.0
 
     @property
     def mean_running(self) -> float:
@@ -210,7 +222,9 @@ class ServingResult:
                 f"interrupted: {self.completed:,} of {self.traffic.num_requests:,} requests were simulated to their end"
             )
         if self.failed:
-            found.append(f"{self.failed:,} requests were turned away: longer than the model or the KV pool takes")
+            found.append(f"{self.failed:,} requests were turned away: longer than the {self.longest:,} tokens that fit")
+        if not self.completed:
+            found.append("no request was completed: there is no latency to give")
         if self.unstable:
             columns = self.columns
             order = np.argsort(columns["arrival_s"], kind="stable")
@@ -259,41 +273,16 @@ class ServingResult:
 
     # -- out -----------------------------------------------------------------------------------------------------------
 
-    def benchmark_dict(self, *, date: str | None = None) -> dict[str, Any]:
-        """The summary under the field names of ``vllm bench serve``; latencies in ms. None where there is no such figure."""
-        from datetime import UTC, datetime
-
-        arrivals = self.traffic.arrivals
-        kept = self.counted
-        result: dict[str, Any] = {
-            "date": date or datetime.now(UTC).strftime("%Y%m%d-%H%M%S"),
-            "endpoint_type": "infersim", "backend": self.deployment.machine.engine.name, "label": "infersim simulate",
-            "model_id": self.deployment.model.name, "tokenizer_id": self.deployment.model.name,
-            "num_prompts": self.traffic.num_requests,
-            "request_rate": getattr(arrivals, "rate", "inf"),
-            "burstiness": getattr(arrivals, "burstiness", 1.0),
-            "max_concurrency": getattr(arrivals, "concurrency", None),
-            "duration": self.duration, "completed": self.completed, "failed": self.failed,
-            "total_input_tokens": self._tokens("prompt_tokens"), "total_output_tokens": self._tokens("output_tokens"),
-            "request_throughput": self.requests_per_second, "request_goodput": self.goodput,
-            "output_throughput": self.output_tokens_per_second, "total_token_throughput": self.total_tokens_per_second,
-            "max_concurrent_requests": most_at_once(self.columns["arrival_s"][kept], self.columns["finish_s"][kept]),
-        }  # fmt: skip
-        for name, metric in (("ttft", "ttft"), ("tpot", "tpot"), ("itl", "itl"), ("e2el", "e2e")):
-            spread = math.sqrt(self.records.gaps.variance()) if metric == "itl" else _std(self.values(metric))
-            figures = {"mean": self.mean(metric), "median": self.percentile(metric, 50), "std": spread} | {
-                f"p{percent}": self.percentile(metric, percent) for percent in (90, 95, 99)
-            }
-            for figure, value in figures.items():
-                shown = None if self.unstable or not math.isfinite(value) else value * 1e3
-                result[f"{figure}_{name}_ms"] = shown
-        return result
+    def benchmark_dict(self, *, date: str | None = None, detailed: bool = False) -> dict[str, Any]:
+        """The summary, and with ``detailed`` lists over requests, under the field names of ``vllm bench serve``."""
+        return benchmark_dict(self, date=date, detailed=detailed)
 
     def to_dict(self) -> dict[str, Any]:
         """The summary with SI units in the keys, what it rests on, and the warnings."""
         result: dict[str, Any] = {
             "deployment": self.deployment.describe(), "seed": self.seed, "traffic": self.traffic.describe(),
-            "completed": self.completed, "failed": self.failed, "interrupted": self.interrupted, "unstable": self.unstable,
+            "completed": self.completed, "failed": self.failed, "interrupted": self.interrupted,
+            "unstable": None if self.interrupted else self.unstable,
             "duration_s": self.duration, "requests_per_s": self.requests_per_second,
             "output_tokens_per_s": self.output_tokens_per_second, "total_tokens_per_s": self.total_tokens_per_second,
             "output_tokens_per_s_per_gpu": self.output_tokens_per_second / self.deployment.devices,
@@ -309,38 +298,24 @@ class ServingResult:
 
     def write_csv(self, path: str | Path) -> None:
         """Per-request records as CSV; units are in the column names. Empty where a time never came."""
-
-        def write(temporary: Path) -> None:
-            import csv
-
-            with temporary.open("w", encoding="utf-8", newline="") as file:
-                writer = csv.writer(file)
-                writer.writerow(COLUMNS)
-                for row in zip(*(self.columns[name].tolist() for name in COLUMNS), strict=True):
-                    writer.writerow(["" if value != value else value for value in row])
-
-        replace_file(path, write)
+        write_table(path, "csv", COLUMNS, record_pieces(self.columns))
 
     def write_parquet(self, path: str | Path) -> None:
-        """Per-request records as Parquet; needs the extra ``infersim[data]``."""
-        try:
-            import pyarrow
-            import pyarrow.parquet
-        except ImportError as error:
-            raise UnsupportedError("Parquet needs pyarrow: pip install 'infersim[data]', or write CSV") from error
-        table = pyarrow.table(dict(self.columns))
-        replace_file(path, lambda temporary: pyarrow.parquet.write_table(table, temporary))
+        """Per-request records as Parquet, whose metadata say where the run was interrupted; needs ``infersim[data]``."""
+        write_table(path, "parquet", COLUMNS, record_pieces(self.columns), self._note)
+
+    def write_series(self, path: str | Path) -> None:
+        """Sequences, waiting requests and KV blocks over time, by replica, as Parquet where the name ends so, else as CSV."""
+        parquet = Path(path).suffix.lower() == ".parquet"
+        write_table(path, "parquet" if parquet else "csv", SERIES, series_pieces(self), self._note)
+
+    @property
+    def _note(self) -> dict[str, str]:
+        return {"interrupted": str(self.interrupted).lower()}
 
     def write_benchmark(self, path: str | Path, *, date: str | None = None, detailed: bool = False) -> None:
-        """``benchmark_dict`` as JSON; ``detailed`` adds the per-request lists of ``--save-detailed``, in seconds."""
-        result = self.benchmark_dict(date=date)
-        if detailed:
-            kept, columns = self.counted, self.columns
-            result |= {"input_lens": columns["prompt_tokens"][kept].tolist(), "output_lens": columns["output_tokens"][kept].tolist(),
-                       "ttfts": columns["ttft_s"][kept].tolist(), "latencies": columns["e2e_s"][kept].tolist(),
-                       "start_times": columns["arrival_s"][kept].tolist()}  # fmt: skip
-        text = json.dumps(result, indent=2, allow_nan=False)
-        replace_file(path, lambda temporary: temporary.write_text(text + "\n", encoding="utf-8"))
+        """``benchmark_dict`` as JSON."""
+        write_json(path, self.benchmark_dict(date=date, detailed=detailed))
 
     def __str__(self) -> str:
         lines = [self.deployment.describe()]
@@ -357,23 +332,5 @@ class ServingResult:
             lines.append(
                 f"{self.requests_per_second:,.2f} requests/s   {self.output_tokens_per_second:,.0f} output tokens/s"
             )
-        return "\n".join(lines + self.warnings)
-
-
-def _std(values: Array) -> float:
-    return float(values.std()) if len(values) else math.nan
-
-
-def replace_file(path: str | Path, write: Callable[[Path], Any]) -> None:
-    """Let ``write`` fill a temporary file beside ``path``, then put it in its place: never half a file."""
-    target = Path(path)
-    if not target.parent.is_dir():
-        raise SpecError(f"no such folder: {str(target.parent)!r}", file=target)
-    temporary = target.with_name(f".{target.name}.partial")
-    try:
-        write(temporary)
-        temporary.replace(target)
-    except OSError as error:
-        raise InferSimError(f"{target}: cannot be written: {error.strerror or error}") from error
-    finally:
-        temporary.unlink(missing_ok=True)
+        wrapped = (textwrap.fill(warning, WIDTH, subsequent_indent="  ") for warning in self.warnings)
+        return "\n".join([*lines, *wrapped])

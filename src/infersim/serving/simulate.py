@@ -80,7 +80,7 @@ def simulate_deployment(
         raise SpecError(f"no routing is called {routing!r}; {did_you_mean(routing, ROUTING)}", field="routing")
     if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
         raise SpecError(f"must be a whole number from zero on, got {seed!r}", field="seed")
-    if isinstance(traffic, Trace) and not traffic.has_times:
+    if isinstance(traffic, Trace) and traffic.arrival is None:
         raise SpecError(
             "has no arrival times; draw its lengths with Traffic(pairs=trace.pairs(), arrivals=...)", file=traffic.file
         )

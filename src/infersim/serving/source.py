@@ -102,12 +102,11 @@ def drawn_pieces(traffic: Traffic, seed: int) -> Iterator[Piece]:
 
 def trace_pieces(trace: Trace, speedup: float) -> Iterator[Piece]:
     """The requests of a trace, at ``speedup`` times its pace."""
-    for start in range(0, len(trace.rows), PIECE):
-        rows = trace.rows[start : start + PIECE]
-        yield Piece(
-            np.array([row.arrival for row in rows]) / speedup, [row.prompt for row in rows], [row.output for row in rows],
-            [row.prefix for row in rows],
-        )  # fmt: skip
+    assert trace.arrival is not None
+    for start in range(0, trace.num_requests, PIECE):
+        part = slice(start, start + PIECE)
+        yield Piece(trace.arrival[part] / speedup, trace.prompt[part].tolist(), trace.output[part].tolist(),
+                    None if trace.prefixes is None else trace.prefixes[part])  # fmt: skip
 
 
 class OpenSource:
@@ -144,13 +143,7 @@ class OpenSource:
         """Write a piece's requests down and put those that can run in line."""
         records, fits, count = self._records, self._fits, len(piece.prompts)
         first, known = len(records), len(queue)
-        for name, values in (("arrival", piece.times), ("prompt", piece.prompts), ("output", piece.outputs)):
-            store = getattr(records, name)
-            store.frombytes(
-                np.asarray(values, dtype=f"{'f' if store.typecode == 'd' else 'i'}{store.itemsize}").tobytes()
-            )
-        for store in (records.first_token, records.finish, records.preemptions, records.cached, records.replica):
-            store.frombytes(bytes(count * store.itemsize))
+        records.extend(piece.times, piece.prompts, piece.outputs)
         reach = (piece.times + self._request + self._token * np.asarray(piece.prompts)).tolist()
         nothing: tuple[Segment, ...] = ()
         queue += [

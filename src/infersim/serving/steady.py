@@ -65,7 +65,6 @@ def most_at_once(start: Any, end: Any) -> int:
     >>> most_at_once([0.0, 1.0, 2.0], [2.0, 3.0, 4.0])
     2
     """
-    times = np.concatenate([np.asarray(end), np.asarray(start)])
-    change = np.concatenate([-np.ones(len(end)), np.ones(len(start))])
-    order = np.lexsort((change, times))
-    return int(np.max(np.cumsum(change[order]), initial=0))
+    starts, ends = np.sort(start), np.sort(end)
+    gone = np.searchsorted(ends, starts, side="right")
+    return int(np.max(np.arange(1, len(starts) + 1) - gone, initial=0))

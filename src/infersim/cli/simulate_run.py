@@ -1,0 +1,184 @@
+"""What ``infersim simulate`` does with its options read: runs, files, the screen, the search for a capacity."""
+
+from __future__ import annotations
+
+import json
+import math
+import textwrap
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from infersim.errors import SpecError
+
+if TYPE_CHECKING:
+    from infersim.serving.capacity import Capacity
+    from infersim.serving.compare import Comparison
+    from infersim.serving.result import ServingResult
+    from infersim.serving.traces import Trace
+    from infersim.serving.traffic import Traffic
+
+TABLES, PICTURES, JSON = (".csv", ".parquet"), (".png", ".svg", ".pdf"), (".json",)
+
+
+@dataclass(frozen=True)
+class Files:
+    """Files to write, None where they are not wanted."""
+
+    records: Path | None
+    series: Path | None
+    benchmark: Path | None
+    detailed: bool
+    plot: Path | None
+
+    def check(self, rates: list[float]) -> None:
+        """Raise SpecError before anything is simulated for what could not be written after it."""
+        single = [("--save", self.records, TABLES), ("--save-series", self.series, TABLES),
+                  ("--benchmark", self.benchmark, JSON)]  # fmt: skip
+        for flag, path, endings in [*single, ("--plot", self.plot, PICTURES)]:
+            if path is None:
+                continue
+            if path.suffix.lower() not in endings:
+                raise SpecError(f"ends in {', '.join(endings)}, got {str(path)!r}", field=flag)
+            if not path.parent.is_dir():
+                raise SpecError(f"no such folder: {str(path.parent)!r}", field=flag)
+        for flag, path, _ in single:
+            if path is not None and len(rates) > 1:
+                raise SpecError("is of one run: give one --request-rate", field=flag)
+        if self.plot is not None and len(rates) > 1 and not all(map(math.isfinite, rates)):
+            raise SpecError("latency against load needs finite rates: leave inf out", field="--plot")
+        if self.detailed and self.benchmark is None:
+            raise SpecError("adds lists to --benchmark: name that file", field="--save-detailed")
+
+    def write(self, results: list[ServingResult], rates: list[float]) -> None:
+        """Write what was asked for; of several runs the picture holds those that came to their end."""
+        result = results[0]
+        if self.records is not None:
+            (result.write_parquet if self.records.suffix.lower() == ".parquet" else result.write_csv)(self.records)
+        if self.series is not None:
+            result.write_series(self.series)
+        if self.benchmark is not None:
+            result.write_benchmark(self.benchmark, detailed=self.detailed)
+        if self.plot is None:
+            return
+        from infersim.report.serving import plot_load, plot_run
+
+        if len(results) == 1:
+            plot_run(result, self.plot)
+        else:
+            plot_load([pair for pair in zip(rates, results, strict=False) if not pair[1].interrupted], self.plot)
+
+
+def run_each(
+    run: Callable[[Traffic | Trace], ServingResult], traffics: Iterable[Traffic | Trace]
+) -> tuple[list[ServingResult], bool]:
+    """Results one after the other until the end or the first Ctrl-C, and whether there was one."""
+    results: list[ServingResult] = []
+    for traffic in traffics:
+        try:
+            results.append(run(traffic))
+        except KeyboardInterrupt:
+            if not results:
+                raise _nothing_done() from None
+            return results, True
+        if results[-1].interrupted:
+            return results, True
+    return results, False
+
+
+def _nothing_done() -> typer.Exit:
+    typer.echo("interrupted before anything could be shown", err=True)
+    return typer.Exit(130)
+
+
+def with_progress(
+    model: str, gpu: str, traffic: Traffic | Trace, quiet: bool, **options: Any
+) -> ServingResult:  # fmt: skip
+    """Simulate, with a bar on standard error where a person watches and it takes a while."""
+    import sys
+
+    from infersim.serving.simulate import simulate as run
+
+    if quiet or not sys.stderr.isatty() or traffic.num_requests < 200_000:
+        return run(model, gpu, traffic, **options)
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+
+    with Progress(
+        "requests", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=Console(stderr=True)
+    ) as bar:
+        task = bar.add_task("", total=traffic.num_requests)
+        advance: Callable[[int, int], None] = lambda drawn, total: bar.update(task, completed=drawn)  # noqa: E731
+        return run(model, gpu, traffic, progress=advance, **options)
+
+
+def rate_name(rate: float) -> float | str:
+    """A rate as JSON can hold it."""
+    return "inf" if math.isinf(rate) else rate
+
+
+def summary_json(results: list[ServingResult], left: list[float], comparison: Comparison | None) -> str:
+    """One object, or a list of them for several rates, which ends with those that an interruption left out."""
+    found: list[dict[str, Any]] = [result.to_dict() for result in results]
+    if comparison is not None:
+        found[0]["measured"] = comparison.to_dict()
+    if left:
+        found.append({"interrupted": True, "request_rates_left_out": [rate_name(rate) for rate in left]})
+    return json.dumps(found[0] if len(found) == 1 else found, indent=2, allow_nan=False)
+
+
+def show(results: list[ServingResult], comparison: Comparison | None) -> None:
+    """The summaries as text."""
+    from infersim.serving.result import WIDTH
+
+    for result in results:
+        if len(results) > 1:
+            typer.echo(f"-- {rate_name(getattr(result.traffic.arrivals, 'rate', math.inf))} requests/s --")
+        typer.echo(str(result))
+        lines = result.bottlenecks
+        if result.goodput is not None:
+            missed = ", ".join(result.missed_targets) or "none"
+            lines.append(f"goodput {result.goodput:.2f} requests/s; missed: {missed}")
+        for line in lines:
+            typer.echo(textwrap.fill(line, WIDTH, initial_indent="  ", subsequent_indent="    "))
+    if comparison is not None:
+        typer.echo(str(comparison))
+
+
+def say_interrupted(results: list[ServingResult], left: list[float]) -> None:
+    """On standard error, whatever form the figures take: they are not of what was asked for."""
+    last = results[-1]
+    if last.interrupted:
+        typer.echo(f"interrupted: figures and files are of {last.completed:,} requests simulated to their end,\n"
+                   f"  not of {last.traffic.num_requests:,}", err=True)  # fmt: skip
+    if left:
+        typer.echo(f"interrupted: not simulated: {', '.join(f'{rate:g}' for rate in left)} requests/s", err=True)
+
+
+def search_capacity(
+    model: str, gpu: str, traffic: Traffic, limits: Any, as_json: bool, seed: int, routing: str, deployment: dict[str, Any]
+) -> int:  # fmt: skip
+    """Search and print the highest rate that meets the target; returns the exit code."""
+    from infersim.predict.estimate import estimate
+    from infersim.serving.capacity import capacity
+
+    resolved = estimate(model, gpu, input_tokens=traffic.mean_input, output_tokens=traffic.mean_output, **deployment)
+    try:
+        found = capacity(resolved, traffic, limits, seed=seed, routing=routing)
+    except KeyboardInterrupt:
+        raise _nothing_done() from None
+    typer.echo(json.dumps(found.to_dict(), indent=2, allow_nan=False) if as_json else _capacity_text(found))
+    if found.interrupted:
+        typer.echo(f"interrupted after {found.trials} trials: the search was not finished", err=True)
+        return 130
+    return 0 if found.rate else 1
+
+
+def _capacity_text(found: Capacity) -> str:
+    if not found.rate:
+        return "\n".join([f"the target is missed even at {found.missed_at:.3g} requests/s", *found.at.warnings])
+    above = f"{found.missed_at:.3g} do not" if found.missed_at < math.inf else "none that misses it was tried"
+    return f"{found.rate:.3g} requests/s meet the target, {above} ({found.trials} trials)\n{found.at.settled()}"
