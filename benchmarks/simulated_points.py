@@ -35,9 +35,8 @@ def show(title: str, rows: Iterable[Comparison], by: list[str]) -> None:
     """Print an error table."""
     print(title)
     for line in error_table(list(rows), by):
-        print(
-            f"  {' '.join(line.group):<34} {line.rows:>5} points   median {line.median:6.1%}   mean {line.mean:6.1%}   bias {line.bias:+6.1%}"
-        )
+        figures = f"median {line.median:6.1%}   mean {line.mean:6.1%}   bias {line.bias:+6.1%}"
+        print(f"  {' '.join(line.group):<34} {line.rows:>5} points   {figures}")
 
 
 def main() -> None:

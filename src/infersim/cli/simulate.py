@@ -51,6 +51,8 @@ def simulate(
     ] = None,
     batching: Annotated[str, _option("continuous, dynamic, static.", DEPLOYMENT)] = "continuous",
     scheduling_policy: Annotated[str, _option("fcfs or priority.", DEPLOYMENT)] = "fcfs",
+    preemption_mode: Annotated[str, _option("recompute or swap.", DEPLOYMENT)] = "recompute",
+    swap_space: Annotated[str, _option("Host memory per GPU for swapped caches.", DEPLOYMENT)] = "4 GiB",
     enforce_eager: Annotated[bool, _option("No CUDA graphs.", DEPLOYMENT, "--enforce-eager")] = False,
     input_tokens: Annotated[
         str,
@@ -131,6 +133,7 @@ def simulate(
         "gpu_memory_utilization": gpu_memory_utilization, "num_gpu_blocks_override": num_gpu_blocks_override,
         "block_size": block_size, "enable_chunked_prefill": chunked_prefill, "enable_prefix_caching": prefix_caching,
         "batching": batching, "scheduling_policy": scheduling_policy, "enforce_eager": enforce_eager,
+        "preemption_mode": preemption_mode, "swap_space": swap_space,
     })  # fmt: skip
     deployment = {
         "tensor_parallel": tp, "pipeline_parallel": pp, "attention_data_parallel": adp, "expert_parallel": ep,

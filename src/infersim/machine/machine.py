@@ -18,6 +18,9 @@ Mode = Literal["bound", "calibrated"]
 LARGE_DEVICE = 70 * 2**30
 """Engines give devices with at least this much memory larger default batches [B]."""
 
+HOST_COPY_SHARE = 0.88
+"""Share of a host link that large pinned copies reach: assumed."""
+
 
 @dataclass(frozen=True)
 class Machine:
@@ -39,6 +42,12 @@ class Machine:
         """Rate of elementwise arithmetic: the fp32 peak, or a sixteenth of the 16-bit one where none is stated [FLOP/s]."""
         peaks = self.accelerator.peak_flops
         return peaks.get("fp32") or max(peaks.values()) / 16
+
+    @property
+    def host_copy_bandwidth(self) -> float:
+        """Rate of large copies between host and device: HOST_COPY_SHARE of the link, or of memory where the two are one [B/s]."""
+        link = self.fabric.host_link
+        return HOST_COPY_SHARE * link.bandwidth if link else self.accelerator.memory.bandwidth
 
     @property
     def max_num_seqs(self) -> int:

@@ -317,9 +317,7 @@ def _exchange(first: Collective, every: Columns, machine: Machine) -> tuple[Any,
 
 def _host_copy(first: HostCopy, every: Columns, machine: Machine, unit: Any) -> tuple[Any, Fitted]:
     fitted = _lookup(machine, "elementwise", "copy")
-    link = machine.fabric.host_link
-    bandwidth = 0.88 * link.bandwidth if link else machine.accelerator.memory.bandwidth
-    return machine.engine.eager_launch + every.payload / bandwidth, fitted
+    return machine.engine.eager_launch + every.payload / machine.host_copy_bandwidth, fitted
 
 
 PRICERS: dict[type[Op], Pricer] = {

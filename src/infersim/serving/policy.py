@@ -110,13 +110,18 @@ def policy_of(
     reserve = rules.output_reserve if knobs.output_reserve is None else knobs.output_reserve
     if knobs.max_num_seqs is None:
         slots = min(slots, budget)
+    host_blocks, swap_seconds = 0, 0.0
+    if knobs.preemption_mode == "swap" and rates.per_token:
+        host_blocks = int(ranks * knobs.swap_space // (rates.per_token * block_size))
+        swap_seconds = rates.per_token * block_size / machine.host_copy_bandwidth
     return Policy(
         max_num_seqs=max(slots, 1), max_num_batched_tokens=budget, block_size=block_size, num_blocks=blocks, chunked=chunked,
         mixed=mixed and continuous, output_reserve=reserve, headroom_steps=rules.headroom_steps,
         watermark_blocks=math.ceil(rules.watermark * blocks) if rules.watermark else 0,
         prefix_caching=caching and rates.per_token > 0, priority=knobs.scheduling_policy == "priority",
         hold_steps=knobs.batch_wait_timeout_iters or 0, hold_tokens=math.ceil(filled * budget),
-        poll_steps=knobs.scheduler_recv_interval or 1, waiting_served_ratio=rules.waiting_served_ratio, max_waiting_tokens=rules.max_waiting_tokens,
+        poll_steps=knobs.scheduler_recv_interval or 1, waiting_served_ratio=rules.waiting_served_ratio,
+        max_waiting_tokens=rules.max_waiting_tokens, host_blocks=host_blocks, swap_seconds=swap_seconds,
         static=not continuous, batch_delay=knobs.batch_delay if knobs.batching == "dynamic" else math.inf,
         state_blocks=state_blocks, windows=windows,
     )  # fmt: skip

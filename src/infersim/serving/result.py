@@ -268,6 +268,9 @@ class ServingResult:
         for reason, share in sorted(waits.items(), key=lambda item: -item[1]):
             if share >= 0.01:
                 found.append(f"{share:.0%} of busy time somebody waited for {words[reason]}")
+        swapped = sum(totals.swap_time for totals in self.totals) / busy
+        if swapped >= 0.01:
+            found.append(f"{swapped:.0%} of busy time went into copies of preempted caches to and from the host")
         found.append(f"KV pool {min(peak, 1.0):.0%} full at its peak, {self.preemptions:,} preemptions")
         return found
 

@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from infersim.errors import SpecError
 from infersim.specs.model import Attention, LatentAttention, ModelSpec
-from infersim.specs.quantity import Seconds, Spec
+from infersim.specs.quantity import Bytes, Seconds, Spec
 
 Degree = Annotated[int, Field(ge=1, le=65536)]
 
@@ -91,6 +91,10 @@ class EngineKnobs(Spec):
     """static: a batch starts when it is full and runs to its end; dynamic: also once its oldest request has waited
     ``batch_delay``; continuous: requests join and leave at every step."""
     batch_delay: Seconds = 0.1
+    preemption_mode: Literal["recompute", "swap"] = "recompute"
+    """What a preempted request's cache becomes: computed again, or copied to host memory and back."""
+    swap_space: Bytes = 4 * 2.0**30
+    """Host memory per device for swapped caches; where it is full, requests are recomputed."""
     output_reserve: Annotated[float, Field(ge=0, le=1)] | None = None
     """Share of the output booked at admission; 0 is TensorRT-LLM's MAX_UTILIZATION, 1 its GUARANTEED_NO_EVICT."""
     enforce_eager: bool = False
