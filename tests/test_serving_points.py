@@ -164,4 +164,5 @@ def test_overheads_fitted_to_known_ones_come_back() -> None:
     )  # kernels of a step: gaps and host time of a step cannot be told apart
     assert found.sync + gaps == pytest.approx(1e-3, rel=0.2)
     assert found.sync_sequence == pytest.approx(4e-5, rel=0.2)
-    assert found.request == pytest.approx(2e-2, rel=0.2)
+    # with one model, 80 layers, what a request and what its layers cost cannot be told apart either
+    assert found.request + 80 * (found.prompt_layer - host.prompt_layer) == pytest.approx(2e-2, rel=0.2)

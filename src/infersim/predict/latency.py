@@ -3,7 +3,8 @@
 C users each send the next request when the last has ended. A replica then runs b decoding sequences, and for every
 (O - 1) tokens that a sequence decodes one prompt of I tokens must be prefilled beside it:
 
-    TPOT = D(b) + f (M(b) - D(b))       f = b n / (q (O - 1)) prefill steps per decode step, at most 1
+    TPOT = D(b) + f (M(b) - D(b))       f = b n / (q (O - 1)) prefill steps per decode step, at most 1; of short prompts a come
+                                        in a step, so that q = a / (1 - exp(-a)) share one
     TTFT = wait for the running step + steps held back + queue of prompts ahead + n M + host
     C = X E2E                           Little's law, which fixes b and the throughput X
 
@@ -133,6 +134,8 @@ def steady_state(
     mean_cached = cached + (fresh - chunk) / 2
     others = (limit - 1) / limit  # nobody's decoding waits for his own prompt
     due = limit * others / np.maximum(steps, 1.0) / stages if generates else limit
+    if generates:  # prompts come at random: those of a step that has any
+        due = due / -np.expm1(-np.maximum(due, 1e-9))
     together = np.minimum(np.maximum(room / fresh, 1.0) * ranks, np.maximum(due, np.minimum(limit, ranks)))
     together = np.where(chunks > 1, np.minimum(limit, ranks), np.maximum(together, 1.0))
 
