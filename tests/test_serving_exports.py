@@ -201,8 +201,8 @@ def peak(count):
     status = Path("/proc/self/status").read_text()  # of this process alone: getrusage carries its parent's peak over
     return 1024 * int(status.partition("VmHWM:")[2].split()[0])
 
-small = peak(1000)
-print((peak(200_000) - small) / 200_000)
+small = peak(60_000)
+print((peak(240_000) - small) / 180_000)
 """
 
 

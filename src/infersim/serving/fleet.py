@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import heapq
 import math
-from collections import deque
 from collections.abc import Callable
 from typing import Literal
 
@@ -22,17 +22,21 @@ class Inbox:
         self.next_time = math.inf
         self.reacts = finished is not None
         self._finished = finished
-        self._queue: deque[tuple[float, Sequence]] = deque()
+        self._queue: list[tuple[float, int, Sequence]] = []
+
+    def on_finish(self, finished: Callable[[Sequence, float], None]) -> None:
+        """Whom to tell of requests that have ended."""
+        self.reacts, self._finished = True, finished
 
     def __len__(self) -> int:
         return len(self._queue)
 
     def send(self, time: float, sequence: Sequence) -> None:
-        self._queue.append((time, sequence))
+        heapq.heappush(self._queue, (time, sequence.id, sequence))
         self.next_time = self._queue[0][0]
 
     def pop(self) -> Sequence | None:
-        sequence = self._queue.popleft()[1]
+        sequence = heapq.heappop(self._queue)[2]
         self.next_time = self._queue[0][0] if self._queue else math.inf
         return sequence
 
@@ -93,25 +97,34 @@ class Fleet:
             for replica in self.replicas:
                 replica.run()
             return
-        while True:
-            busy = [number for number in range(len(self.replicas)) if self.load(number)]
-            times = [self._due(number) for number in busy]
-            arrival = self.source.next_time
-            if not busy or arrival <= min(times):
-                if arrival == math.inf:
-                    return
-                self._route()
-                continue
-            first = min(range(len(busy)), key=times.__getitem__)
-            others = min((time for place, time in enumerate(times) if place != first), default=math.inf)
-            limit = min(arrival, max(others, math.nextafter(times[first], math.inf)))
-            self.replicas[busy[first]].run(limit if limit < math.inf else self._one_event(busy[first]))
+        run_together(self.replicas, self.inboxes, self.source, self._route)
 
-    def _due(self, number: int) -> float:
+
+def run_together(replicas: list[Replica], inboxes: list[Inbox], source: Source, route: Callable[[], None]) -> None:
+    """Take replicas forward together, one step of the one farthest behind at a time, until nothing is left to do.
+
+    ``route`` takes the source's next request; what ends in one replica may bring work to the source or to another replica.
+    """
+
+    def load(number: int) -> int:
+        return replicas[number].in_flight + len(inboxes[number])
+
+    def due(number: int) -> float:
         """When a replica with something to do starts its next step."""
-        replica = self.replicas[number]
-        return replica.clock if replica.in_flight else max(replica.clock, self.inboxes[number].next_time)
+        replica = replicas[number]
+        return replica.clock if replica.in_flight else max(replica.clock, inboxes[number].next_time)
 
-    def _one_event(self, number: int) -> float:
-        """A limit that lets a lone busy replica take its next step or jump, whose end may bring a new request."""
-        return math.nextafter(self._due(number), math.inf)
+    while True:
+        busy = [number for number in range(len(replicas)) if load(number)]
+        times = [due(number) for number in busy]
+        arrival = source.next_time
+        if not busy or arrival <= min(times):
+            if arrival == math.inf:
+                return
+            route()
+            continue
+        first = min(range(len(busy)), key=times.__getitem__)
+        others = min((time for place, time in enumerate(times) if place != first), default=math.inf)
+        just_after = math.nextafter(times[first], math.inf)  # a lone busy replica takes its next step or jump
+        limit = min(arrival, max(others, just_after))
+        replicas[busy[first]].run(limit if limit < math.inf else just_after)

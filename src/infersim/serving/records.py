@@ -115,7 +115,7 @@ class Totals:
     blocks, tokens in the step's budget, or its turn (a batch or waiting ratio that must come round first)."""
     preemptions: int = 0
     swapped_tokens: int = 0
-    """Tokens that came back from host memory after a preemption."""
+    """Tokens whose cache came back from host memory after a preemption, or along from a prefill pool."""
     swap_time: float = 0.0
     """Copies between device and host, for which the engine stood still."""
     peak_blocks: int = 0

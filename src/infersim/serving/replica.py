@@ -170,14 +170,14 @@ class Replica:
         return True
 
     def _swap_in(self, sequence: Sequence, found: int) -> None:
-        """Bring a preempted sequence's cache back from host memory, where the prefix cache does not hold it still."""
-        policy, blocks = self.policy, self.policy.blocks(sequence.swapped)
-        self.host_used -= blocks
+        """Take over a sequence's cache that lies ready, copied from host memory where the prefix cache does not hold it still."""
         if sequence.swapped > found:
-            self.stall += (blocks - found // policy.block_size) * policy.swap_seconds
+            if sequence.host_blocks:
+                self.stall += (sequence.host_blocks - found // self.policy.block_size) * self.policy.swap_seconds
             self.totals.swapped_tokens += sequence.swapped - found
             sequence.computed = sequence.swapped
-        sequence.swapped = 0
+        self.host_used -= sequence.host_blocks
+        sequence.swapped = sequence.host_blocks = 0
 
     def _swap_out(self, sequence: Sequence, cached: int) -> None:
         """Copy what a preempted sequence has in the cache to host memory, if there is room."""
@@ -186,7 +186,7 @@ class Replica:
             self.host_used += blocks
             self.totals.peak_host_blocks = max(self.totals.peak_host_blocks, self.host_used)
             self.stall += blocks * self.policy.swap_seconds
-            sequence.swapped = cached
+            sequence.swapped, sequence.host_blocks = cached, blocks
 
     # -- leaving -------------------------------------------------------------------------------------------------------
 

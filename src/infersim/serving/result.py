@@ -20,6 +20,7 @@ from infersim.serving.arrivals import Burst, ClosedLoop
 from infersim.serving.columns import COLUMNS, Columns
 from infersim.serving.export import SERIES, benchmark_dict, record_pieces, series_pieces, write_json, write_table
 from infersim.serving.policy import Policy
+from infersim.serving.pools import PrefillPool
 from infersim.serving.records import Records, Series, Totals
 from infersim.serving.steady import backlog_growth, is_unstable, warm_up
 from infersim.serving.target import Limit
@@ -55,6 +56,8 @@ class ServingResult:
     """The run was stopped before its end: figures are of what was simulated until then."""
     window: tuple[float, float] | None = None
     """Only requests that arrive in this time count, and rates are those of what ends in it; None for the whole run."""
+    prefill: PrefillPool | None = field(default=None, repr=False)
+    """The pool that prompts ran in, where they had one of their own; ``deployment`` and ``totals`` then are of the decode pool."""
     _known: dict[tuple[str, float], float] = field(init=False, repr=False, compare=False, default_factory=dict)
     """Percentiles worked out so far."""
 
@@ -271,8 +274,27 @@ class ServingResult:
         swapped = sum(totals.swap_time for totals in self.totals) / busy
         if swapped >= 0.01:
             found.append(f"{swapped:.0%} of busy time went into copies of preempted caches to and from the host")
+        if self.prefill is not None:
+            pool = self.prefill
+            working = sum(totals.busy for totals in pool.totals) / (span / len(self.totals) * len(pool.totals))
+            late = units.show(pool.mean_transfer, "s") if pool.transfers else "none"
+            found.append(f"prefill pool busy {working:.0%} of the time; caches arrive {late} after their prefill")
         found.append(f"KV pool {min(peak, 1.0):.0%} full at its peak, {self.preemptions:,} preemptions")
         return found
+
+    @property
+    def devices(self) -> int:
+        """GPUs of the deployment, those of a prefill pool included."""
+        return self.deployment.devices + (self.prefill.deployment.devices if self.prefill is not None else 0)
+
+    def _prefill_dict(self) -> dict[str, Any] | None:
+        """What a pool of its own for prompts did."""
+        if self.prefill is None:
+            return None
+        pool = self.prefill
+        return {"deployment": pool.deployment.describe(), "busy_s": sum(totals.busy for totals in pool.totals),
+                "prefill_tokens": sum(totals.prefill_tokens for totals in pool.totals), "transfers": pool.transfers,
+                "mean_transfer_s": pool.mean_transfer if pool.transfers else None}  # fmt: skip
 
     # -- out -----------------------------------------------------------------------------------------------------------
 
@@ -283,12 +305,12 @@ class ServingResult:
     def to_dict(self) -> dict[str, Any]:
         """The summary with SI units in the keys, what it rests on, and the warnings."""
         result: dict[str, Any] = {
-            "deployment": self.deployment.describe(), "seed": self.seed, "traffic": self.traffic.describe(),
+            "deployment": self.deployment.describe(), "prefill_pool": self._prefill_dict(), "seed": self.seed, "traffic": self.traffic.describe(),
             "completed": self.completed, "failed": self.failed, "interrupted": self.interrupted,
             "unstable": None if self.interrupted else self.unstable,
             "duration_s": self.duration, "requests_per_s": self.requests_per_second,
             "output_tokens_per_s": self.output_tokens_per_second, "total_tokens_per_s": self.total_tokens_per_second,
-            "output_tokens_per_s_per_gpu": self.output_tokens_per_second / self.deployment.devices,
+            "output_tokens_per_s_per_gpu": self.output_tokens_per_second / self.devices,
             "mean_running_sequences": self.mean_running, "preemptions": self.preemptions,
             "prefix_hit_rate": self.prefix_hit_rate, "goodput_requests_per_s": self.goodput,
             "missed_targets": self.missed_targets,
@@ -322,6 +344,8 @@ class ServingResult:
 
     def __str__(self) -> str:
         lines = [self.deployment.describe()]
+        if self.prefill is not None:
+            lines = [f"prefill: {self.prefill.deployment.describe()}", f"decode:  {lines[0]}"]
         if self.unstable:
             lines.append(f"{self.requests_per_second:,.2f} requests/s served; no latency is given:")
         else:

@@ -15,7 +15,7 @@ class Sequence:
     included, is kept under ``own``.
     """
 
-    __slots__ = ("arrival", "blocks", "booked", "computed", "done", "fixed", "id", "join_step", "joined", "last_token",
+    __slots__ = ("arrival", "blocks", "booked", "computed", "done", "fixed", "host_blocks", "id", "join_step", "joined", "last_token",
                  "order", "output", "own", "prefix", "priority", "prompt", "shared_blocks", "swapped", "target", "turn")  # fmt: skip
 
     def __init__(
@@ -31,7 +31,9 @@ class Sequence:
         """Tokens to be in the cache before the next output token: the prompt, after a preemption the output so far too."""
         self.computed = 0
         self.swapped = 0
-        """Cached tokens that wait in host memory since a preemption."""
+        """Cached tokens that lie ready elsewhere: in host memory since a preemption, or sent along by a prefill pool."""
+        self.host_blocks = 0
+        """Blocks of host memory that hold them."""
         self.order = -1
         """Number of its admission; the latest is preempted first."""
         self.blocks = self.shared_blocks = self.booked = self.fixed = 0

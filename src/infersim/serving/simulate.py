@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from infersim.errors import DoesNotFitError, SpecError, did_you_mean
@@ -12,6 +12,7 @@ from infersim.serving.arrivals import ClosedLoop
 from infersim.serving.cost import StepCost, step_cost
 from infersim.serving.fleet import Fleet, Inbox, Routing
 from infersim.serving.policy import Policy, policy_of
+from infersim.serving.pools import Pools, PrefillPool, transfer_between
 from infersim.serving.records import Records
 from infersim.serving.replica import Replica
 from infersim.serving.result import ServingResult
@@ -37,12 +38,18 @@ def simulate(
     routing: Routing = "least_loaded",
     speedup: float = 1.0,
     progress: Callable[[int, int], None] | None = None,
+    prefill: Mapping[str, Any] | None = None,
+    transfer_overlap: float = 0.0,
     **deployment: Any,
 ) -> ServingResult:
     """Simulate ``traffic`` on a deployment; ``deployment`` takes what ``estimate`` takes, lengths and concurrency aside.
 
     ``traffic`` is a stream to draw or a trace to replay, the latter at ``speedup`` times its pace. The same seed gives the same
     result. ``progress`` is called with (requests drawn, requests in all) now and then.
+
+    ``prefill`` makes a pool of its own for prompts (disaggregation): what differs from ``deployment``, which then is the decode
+    pool, in the words of ``estimate`` (``gpu``, ``tensor_parallel``, ``replicas``, ``knobs`` ...). ``transfer_overlap`` of the
+    cache's way between the two is hidden behind the prefill.
     Raises SpecError for bad input, DoesNotFitError where the deployment cannot hold a mean request.
 
     >>> from infersim.serving.traffic import benchmark_traffic
@@ -58,9 +65,16 @@ def simulate(
     resolved = estimate(
         model, gpu, input_tokens=wanted.mean_input, output_tokens=wanted.mean_output, concurrency=users, **deployment
     )
+    pool = None
+    if prefill is not None:
+        differs = {**deployment, "replicas": 1, **prefill}
+        pool = estimate(
+            model, differs.pop("gpu", gpu), input_tokens=wanted.mean_input, output_tokens=1, concurrency=1, **differs
+        )
     return simulate_deployment(
-        resolved, wanted, seed=seed, target=target, routing=routing, speedup=speedup, progress=progress
-    )
+        resolved, wanted, seed=seed, target=target, routing=routing, speedup=speedup, progress=progress, prefill=pool,
+        transfer_overlap=transfer_overlap,
+    )  # fmt: skip
 
 
 def simulate_deployment(
@@ -72,10 +86,13 @@ def simulate_deployment(
     routing: Routing = "least_loaded",
     speedup: float = 1.0,
     progress: Callable[[int, int], None] | None = None,
+    prefill: Estimate | None = None,
+    transfer_overlap: float = 0.0,
 ) -> ServingResult:
-    """Simulate ``traffic`` on a deployment that ``estimate`` has resolved."""
-    if not deployment.memory.fits:
-        raise DoesNotFitError(str(deployment), shortfall=deployment.memory.shortfall)
+    """Simulate ``traffic`` on a deployment that ``estimate`` has resolved, with a pool for prompts where ``prefill`` is one."""
+    for one in (deployment, prefill):
+        if one is not None and not one.memory.fits:
+            raise DoesNotFitError(str(one), shortfall=one.memory.shortfall)
     if routing not in ROUTING:
         raise SpecError(f"no routing is called {routing!r}; {did_you_mean(routing, ROUTING)}", field="routing")
     if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
@@ -89,15 +106,31 @@ def simulate_deployment(
     limits = read_limits(target) if isinstance(target, str) else target
     policy, cost, longest = scheduler_of(deployment)
     records = Records()
+    front = scheduler_of(prefill) if prefill is not None else None
     host, calibrated = deployment.machine.engine.host, deployment.machine.mode == "calibrated"
+
+    def fits(prompt: int, output: int) -> bool:
+        taken = front is None or (prompt + 1 <= front[2] and front[0].fits(prompt, 1))
+        return taken and prompt + output <= longest and policy.fits(prompt, output)
+
     source = build_source(
         traffic, records, seed=seed, request=host.request if calibrated else 0.0, token=host.token if calibrated else 0.0,
-        fits=lambda prompt, output: prompt + output <= longest and policy.fits(prompt, output),
-        speedup=speedup,
+        fits=fits, speedup=speedup,
     )  # fmt: skip
     count = deployment.parallelism.replicas
     run: Callable[[], None]
-    if count == 1:
+    pool: PrefillPool | None = None
+    if prefill is not None and front is not None:
+        ways = prefill.parallelism.replicas
+        first_inboxes, inboxes = [Inbox(None) for _ in range(ways)], [Inbox(None) for _ in range(count)]
+        replicas = [Replica(policy, cost, inbox, records, number) for number, inbox in enumerate(inboxes)]
+        firsts = [
+            Replica(front[0], front[1], inbox, records, count + number) for number, inbox in enumerate(first_inboxes)
+        ]
+        pool = PrefillPool(prefill, front[0], transfer_between(prefill, deployment, transfer_overlap),
+                           tuple(r.totals for r in firsts), tuple(r.series for r in firsts))  # fmt: skip
+        run = Pools(firsts, first_inboxes, replicas, inboxes, source, records, pool, routing).run
+    elif count == 1:
         replicas = [Replica(policy, cost, source, records)]
         run = replicas[0].run
     else:
@@ -112,7 +145,7 @@ def simulate_deployment(
     except KeyboardInterrupt:
         interrupted = True
     return ServingResult(deployment, traffic, policy, seed, records, tuple(r.totals for r in replicas),
-                         tuple(r.series for r in replicas), limits, interrupted)  # fmt: skip
+                         tuple(r.series for r in replicas), limits, interrupted, prefill=pool)  # fmt: skip
 
 
 def scheduler_of(deployment: Estimate) -> tuple[Policy, StepCost, float]:
