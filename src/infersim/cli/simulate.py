@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from infersim.serving.traces import Trace
     from infersim.serving.traffic import Traffic
 
-DEPLOYMENT, TRAFFIC, OUTPUT = "Deployment", "Traffic", "Output"
+DEPLOYMENT, SCHEDULER, TRAFFIC, OUTPUT = "Deployment", "Scheduler", "Traffic", "Output"
 
 
 def _option(help: str, panel: str, *names: str) -> Any:  # noqa: A002 - typer's own word
@@ -44,14 +44,14 @@ def simulate(
     block_size: Annotated[int | None, _option("Tokens per KV block.", DEPLOYMENT)] = None,
     max_model_len: Annotated[int | None, _option("Longest sequence served.", DEPLOYMENT)] = None,
     chunked_prefill: Annotated[
-        bool | None, _option("Cut prompts to the token budget.", DEPLOYMENT, "--chunked-prefill/--no-chunked-prefill")
+        bool | None, _option("Cut prompts to the token budget.", SCHEDULER, "--chunked-prefill/--no-chunked-prefill")
     ] = None,
     prefix_caching: Annotated[
-        bool | None, _option("Keep the KV of ended requests.", DEPLOYMENT, "--prefix-caching/--no-prefix-caching")
+        bool | None, _option("Keep the KV of ended requests.", SCHEDULER, "--prefix-caching/--no-prefix-caching")
     ] = None,
-    batching: Annotated[str, _option("continuous, dynamic, static.", DEPLOYMENT)] = "continuous",
-    scheduling_policy: Annotated[str, _option("fcfs or priority.", DEPLOYMENT)] = "fcfs",
-    enforce_eager: Annotated[bool, _option("No CUDA graphs.", DEPLOYMENT, "--enforce-eager")] = False,
+    batching: Annotated[str, _option("continuous, dynamic, static.", SCHEDULER)] = "continuous",
+    scheduling_policy: Annotated[str, _option("fcfs or priority.", SCHEDULER)] = "fcfs",
+    enforce_eager: Annotated[bool, _option("No CUDA graphs.", SCHEDULER, "--enforce-eager")] = False,
     input_tokens: Annotated[
         str,
         _option(

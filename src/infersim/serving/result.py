@@ -221,6 +221,8 @@ class ServingResult:
             found.append(
                 f"interrupted: {self.completed:,} of {self.traffic.num_requests:,} requests were simulated to their end"
             )
+        if isinstance(self.traffic, Trace):
+            found += [f"left out of the trace: {count:,} {why}" for why, count in self.traffic.left_out.items()]
         if self.failed:
             found.append(f"{self.failed:,} requests were turned away: longer than the {self.longest:,} tokens that fit")
         if not self.completed:
