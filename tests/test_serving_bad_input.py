@@ -48,6 +48,8 @@ TRACE = ("--trace", str(SAMPLES / "vidur.csv"))
         (["--request-rate", "nan"], ["--request-rate", "above zero", "'nan'"]),
         (["--request-rate", "2,fast"], ["--request-rate", "or inf", "'fast'"]),
         (["--request-rate", "1e10"], ["rate", "1000000000"]),
+        (["--request-rate", "1e-300"], ["take centuries", "raise the rate"]),
+        ([*TRACE, "--speedup", "1e-300"], ["speedup", "last centuries"]),
         (["-c", "0"], ["concurrency", "got 0"]),
         (["-c", "4", "--request-rate", "3"], ["--request-rate", "not both"]),
         (["--burstiness", "0.5"], ["--burstiness", "--request-rate"]),
