@@ -70,7 +70,7 @@ class ExpertKernels(Spec):
 class DeviceDefaults(Spec):
     """Defaults that differ on some devices: those whose name has one of ``names`` in it, with so much memory.
 
-    >>> DeviceDefaults(memory_below=70 * 2**30, max_num_seqs=256).holds("L40S", 48e9)
+    >>> DeviceDefaults(memory_below="70 GiB", max_num_seqs=256).holds("L40S", 48e9)
     True
     """
 
