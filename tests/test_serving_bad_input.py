@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import re
@@ -9,10 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from typer.main import get_command
 from typer.testing import CliRunner
 
 from infersim.cli.app import app, main
+from infersim.cli.simulate import read_lengths, read_rates
 from infersim.errors import DoesNotFitError, SpecError, UnsupportedError
 from infersim.predict.estimate import estimate
 from infersim.serving.arrivals import Burst, ClosedLoop, Constant, poisson
@@ -234,6 +238,27 @@ def test_limits_name_percentiles_and_means() -> None:
     assert [(limit.percentile, limit.seconds) for limit in read_limits("ttft_median=1s,itl_mean=2ms,e2e_p99.9=1min")] == [
         (50.0, 1.0), (None, 0.002), (99.9, 60.0),
     ]  # fmt: skip
+
+
+WORDS = st.text("0123456789.,:=-_enifpxt msu", max_size=20) | st.sampled_from(
+    [
+        "uniform:1-",
+        "uniform:-3-5",
+        "lognormal:mean=5,p99=1e9",
+        "fixed:tokens=3",
+        "empirical:values=3",
+        "lognormal:",
+        "1e400",
+        "-0",
+    ]
+)
+
+
+@given(text=WORDS | st.text(max_size=12))
+def test_whatever_is_written_only_spec_errors_come_out(text: str) -> None:
+    for read in (lambda: read_lengths(text, "--input").mean, lambda: read_rates(text), lambda: read_limits(text)):
+        with contextlib.suppress(SpecError):
+            assert read() is not None
 
 
 def test_parquet_without_pyarrow_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
