@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import re
@@ -9,9 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from typer.main import get_command
 from typer.testing import CliRunner
 
 from infersim.cli.app import app, main
+from infersim.cli.simulate import read_lengths, read_rates
 from infersim.errors import DoesNotFitError, SpecError, UnsupportedError
 from infersim.predict.estimate import estimate
 from infersim.serving.arrivals import Burst, ClosedLoop, Constant, poisson
@@ -47,6 +52,8 @@ TRACE = ("--trace", str(SAMPLES / "vidur.csv"))
         (["--request-rate", "nan"], ["--request-rate", "above zero", "'nan'"]),
         (["--request-rate", "2,fast"], ["--request-rate", "or inf", "'fast'"]),
         (["--request-rate", "1e10"], ["rate", "1000000000"]),
+        (["--request-rate", "1e-300"], ["take centuries", "raise the rate"]),
+        ([*TRACE, "--speedup", "1e-300"], ["speedup", "last centuries"]),
         (["-c", "0"], ["concurrency", "got 0"]),
         (["-c", "4", "--request-rate", "3"], ["--request-rate", "not both"]),
         (["--burstiness", "0.5"], ["--burstiness", "--request-rate"]),
@@ -233,6 +240,27 @@ def test_limits_name_percentiles_and_means() -> None:
     ]  # fmt: skip
 
 
+WORDS = st.text("0123456789.,:=-_enifpxt msu", max_size=20) | st.sampled_from(
+    [
+        "uniform:1-",
+        "uniform:-3-5",
+        "lognormal:mean=5,p99=1e9",
+        "fixed:tokens=3",
+        "empirical:values=3",
+        "lognormal:",
+        "1e400",
+        "-0",
+    ]
+)
+
+
+@given(text=WORDS | st.text(max_size=12))
+def test_whatever_is_written_only_spec_errors_come_out(text: str) -> None:
+    for read in (lambda: read_lengths(text, "--input").mean, lambda: read_rates(text), lambda: read_limits(text)):
+        with contextlib.suppress(SpecError):
+            assert read() is not None
+
+
 def test_parquet_without_pyarrow_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     result = simulate(MODEL, GPU, Traffic(input_tokens=Fixed(tokens=10), output_tokens=2, num_requests=3))
     monkeypatch.setitem(__import__("sys").modules, "pyarrow", None)
@@ -241,7 +269,37 @@ def test_parquet_without_pyarrow_says_what_to_install(tmp_path: Path, monkeypatc
     assert list(tmp_path.iterdir()) == []
 
 
-def test_help_fits_eighty_columns() -> None:
+def test_help_fits_eighty_columns_with_every_flag_in_full() -> None:
     text = CliRunner().invoke(app, ["simulate", "--help"], env={"COLUMNS": "80", "TERMINAL_WIDTH": "80"}).output
-    assert "--trace-format" in text
     assert max(map(len, text.splitlines())) <= 80
+    command: Any = get_command(app)
+    for parameter in command.commands["simulate"].params:
+        assert all(flag in text for flag in [*parameter.opts, *parameter.secondary_opts] if flag.startswith("-"))
+
+
+@pytest.mark.parametrize("options", [["--request-rate", "400", "-n", "2000"], ["--trace", str(SAMPLES / "measured.csv")],
+                                     ["--request-rate", "2,5", "-n", "50", "--target", "ttft_p95=1s,tpot=1ms"]])  # fmt: skip
+def test_output_fits_eighty_columns(capsys: pytest.CaptureFixture[str], options: list[str]) -> None:
+    _, out, _ = run(capsys, *options)
+    assert 40 < max(map(len, out.splitlines())) <= 80
+    _, out, _ = run(capsys, *options, "--json")
+    assert json.loads(out, parse_constant=pytest.fail)
+
+
+def test_a_measured_trace_is_compared_in_the_command(capsys: pytest.CaptureFixture[str]) -> None:
+    options = ("--trace", str(SAMPLES / "vllm_detailed.json"), "--num-gpu-blocks-override", "400")
+    code, out, _ = run(capsys, *options)
+    assert code == 0
+    assert re.search(r"ttft p95 +[0-9.]+ ms +85.5 ms +[-+][0-9.]+%", out)
+    assert "left out of the trace: 1 failed requests" in out
+    _, out, _ = run(capsys, *options, "--json")
+    rows = json.loads(out)["measured"]
+    assert {"metric", "statistic", "predicted_s", "measured_s", "error"} == set(rows[0])
+    assert next(row["measured_s"] for row in rows if row["metric"] == "ttft") == pytest.approx(0.06)
+
+
+def test_no_bar_where_nobody_watches(capsys: pytest.CaptureFixture[str]) -> None:
+    code, _, err = run(
+        capsys, "--request-rate", "900", "--input", "16", "--output", "1", "-n", "200000", "--mode", "bound"
+    )
+    assert (code, err) == (0, "")

@@ -86,6 +86,7 @@ def engine_of(results: Results, name: str) -> EngineSpec:
     launches = {entry.case.way: entry.seconds for entry in results.measured() if isinstance(entry.case, Launch)}
     return validate(EngineSpec, {
         "name": name, "version": results.version, "block_size": 1, "max_num_seqs": 64, "max_num_batched_tokens": 8192,
+        "device_defaults": [{"memory_below": "70 GiB", "max_num_batched_tokens": 2048}],
         "gpu_memory_utilization": 0.9, "enable_chunked_prefill": False, "mixed_batches": False, "enable_prefix_caching": False,
         "launch_gap": "0 s", "eager_launch": show(launches.get("eager", 0.0), "s", digits=4), "sampling_passes": 1.0,
         "host": dict.fromkeys(("step", "sequence", "sync", "sync_sequence", "request", "token"), "0 s") | {"overlap": False},

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from infersim.serving.traces import Trace
     from infersim.serving.traffic import Traffic
 
-DEPLOYMENT, TRAFFIC, OUTPUT = "Deployment", "Traffic", "Output"
+DEPLOYMENT, SCHEDULER, TRAFFIC, OUTPUT = "Deployment", "Scheduler", "Traffic", "Output"
 
 
 def _option(help: str, panel: str, *names: str) -> Any:  # noqa: A002 - typer's own word
@@ -44,16 +44,24 @@ def simulate(
     block_size: Annotated[int | None, _option("Tokens per KV block.", DEPLOYMENT)] = None,
     max_model_len: Annotated[int | None, _option("Longest sequence served.", DEPLOYMENT)] = None,
     chunked_prefill: Annotated[
-        bool | None, _option("Cut prompts to the token budget.", DEPLOYMENT, "--chunked-prefill/--no-chunked-prefill")
+        bool | None, _option("Cut prompts to the token budget.", SCHEDULER, "--chunked-prefill/--no-chunked-prefill")
     ] = None,
     prefix_caching: Annotated[
-        bool | None, _option("Keep the KV of ended requests.", DEPLOYMENT, "--prefix-caching/--no-prefix-caching")
+        bool | None, _option("Keep the KV of ended requests.", SCHEDULER, "--prefix-caching/--no-prefix-caching")
     ] = None,
-    batching: Annotated[str, _option("continuous, dynamic, static.", DEPLOYMENT)] = "continuous",
-    scheduling_policy: Annotated[str, _option("fcfs or priority.", DEPLOYMENT)] = "fcfs",
-    preemption_mode: Annotated[str, _option("recompute or swap.", DEPLOYMENT)] = "recompute",
-    swap_space: Annotated[str, _option("Host memory per GPU for swapped caches.", DEPLOYMENT)] = "4 GiB",
-    enforce_eager: Annotated[bool, _option("No CUDA graphs.", DEPLOYMENT, "--enforce-eager")] = False,
+    batching: Annotated[str, _option("continuous, dynamic, static.", SCHEDULER)] = "continuous",
+    scheduling_policy: Annotated[str, _option("fcfs or priority.", SCHEDULER)] = "fcfs",
+    prefill_replicas: Annotated[
+        int | None, _option("Disaggregate: so many replicas for prompts; --replicas then decode.", DEPLOYMENT)
+    ] = None,
+    prefill_tp: Annotated[int | None, _option("Tensor parallelism of those. Default: --tp.", DEPLOYMENT)] = None,
+    prefill_gpu: Annotated[str | None, _option("Their GPU. Default: --gpu.", DEPLOYMENT)] = None,
+    transfer_overlap: Annotated[
+        float, _option("Share of the cache's way that hides behind the prefill.", DEPLOYMENT)
+    ] = 0.0,
+    preemption_mode: Annotated[str, _option("recompute or swap.", SCHEDULER)] = "recompute",
+    swap_space: Annotated[str, _option("Host memory per GPU for swapped caches.", SCHEDULER)] = "4 GiB",
+    enforce_eager: Annotated[bool, _option("No CUDA graphs.", SCHEDULER, "--enforce-eager")] = False,
     input_tokens: Annotated[
         str,
         _option(
@@ -158,12 +166,17 @@ def simulate(
         if not limits:
             raise SpecError("needs a --target to meet", field="--capacity")
         raise typer.Exit(search_capacity(model, gpu, traffics[0], limits, as_json, seed, routing, deployment))  # type: ignore[arg-type]
+    pool = None
+    if prefill_replicas is not None:
+        given = {"replicas": prefill_replicas, "tensor_parallel": prefill_tp, "gpu": prefill_gpu}
+        pool = {name: value for name, value in given.items() if value is not None}
     results, interrupted = run_each(
         lambda traffic: with_progress(
-            model, gpu, traffic, as_json, seed=seed, target=limits, routing=routing, speedup=speedup, **deployment
+            model, gpu, traffic, as_json, seed=seed, target=limits, routing=routing, speedup=speedup, prefill=pool,
+            transfer_overlap=transfer_overlap, **deployment
         ),
         traffics,
-    )
+    )  # fmt: skip
     left = (rates or [])[len(results) :]
     shown = [result.settled() if settled else result for result in results]
     first = traffics[0]
@@ -202,6 +215,9 @@ def _refuse_contradictions(context: typer.Context, trace: bool, capacity: bool) 
     if capacity:
         refuse("the search for a capacity sets the rate itself: leave it out", "request_rate", "concurrency")
         refuse("is of one run, not of a search for a capacity", "output", "series", "benchmark", "plot")
+        refuse("a capacity is searched for one pool: leave it out, or use infersim.capacity", "prefill_replicas")
+    if not given("prefill_replicas"):
+        refuse("is about a pool for prompts: give --prefill-replicas", "prefill_tp", "prefill_gpu", "transfer_overlap")
     if given("concurrency"):
         refuse("give a rate or a number of users, not both", "request_rate")
     if not (given("request_rate") or capacity or trace):

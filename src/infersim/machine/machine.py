@@ -15,9 +15,6 @@ from infersim.specs.hardware import Accelerator, MatrixUnit, System
 Mode = Literal["bound", "calibrated"]
 """bound: the physical limit, a perfect roofline with communication hidden; calibrated: kernel models and overheads."""
 
-LARGE_DEVICE = 70 * 2**30
-"""Engines give devices with at least this much memory larger default batches [B]."""
-
 HOST_COPY_SHARE = 0.88
 """Share of a host link that large pinned copies reach: 55.4 of 63 GB/s measured over PCIe 5 x16."""
 
@@ -52,17 +49,12 @@ class Machine:
     @property
     def max_num_seqs(self) -> int:
         """The engine's default for this device."""
-        return (
-            self.engine.max_num_seqs
-            if self.accelerator.memory.capacity >= LARGE_DEVICE
-            else min(self.engine.max_num_seqs, 256)
-        )
+        return self.engine.default("max_num_seqs", self.accelerator.name, self.accelerator.memory.capacity)
 
     @property
     def max_num_batched_tokens(self) -> int:
         """The engine's default for this device."""
-        large = self.accelerator.memory.capacity >= LARGE_DEVICE
-        return self.engine.max_num_batched_tokens if large else min(self.engine.max_num_batched_tokens, 2048)
+        return self.engine.default("max_num_batched_tokens", self.accelerator.name, self.accelerator.memory.capacity)
 
 
 @functools.lru_cache(maxsize=4096)

@@ -17,6 +17,8 @@ from infersim.specs.quantity import Seconds, Spec
 
 Times = npt.NDArray[np.float64]
 Rate = Annotated[float, Field(gt=0, le=1e9)]
+LONGEST_RUN = 1e10
+"""Times at most [s]; beyond it a clock in double precision no longer tells microseconds apart."""
 
 
 class ClosedLoop(Spec):

@@ -57,7 +57,8 @@ class Transfer:
 def transfer_between(prefill: Estimate, decode: Estimate, overlap: float = 0.0) -> Transfer:
     """The transfer that the memory and the links of two deployments make.
 
-    A sequence lies on tensor x pipeline x context devices of a replica, and as many send as the smaller side has. They use the links inside a node where one replica of
+    A sequence lies on tensor x pipeline x context devices of a replica, and as many send as the smaller side has.
+    They use the links inside a node where one replica of
     each side fits in one, else the network between nodes. Raises SpecError where there is neither.
     """
     if not 0 <= overlap <= 1:

@@ -224,6 +224,8 @@ class ServingResult:
             found.append(
                 f"interrupted: {self.completed:,} of {self.traffic.num_requests:,} requests were simulated to their end"
             )
+        if isinstance(self.traffic, Trace):
+            found += [f"left out of the trace: {count:,} {why}" for why, count in self.traffic.left_out.items()]
         if self.failed:
             found.append(f"{self.failed:,} requests were turned away: longer than the {self.longest:,} tokens that fit")
         if not self.completed:
@@ -305,7 +307,8 @@ class ServingResult:
     def to_dict(self) -> dict[str, Any]:
         """The summary with SI units in the keys, what it rests on, and the warnings."""
         result: dict[str, Any] = {
-            "deployment": self.deployment.describe(), "prefill_pool": self._prefill_dict(), "seed": self.seed, "traffic": self.traffic.describe(),
+            "deployment": self.deployment.describe(), "prefill_pool": self._prefill_dict(),
+            "seed": self.seed, "traffic": self.traffic.describe(),
             "completed": self.completed, "failed": self.failed, "interrupted": self.interrupted,
             "unstable": None if self.interrupted else self.unstable,
             "duration_s": self.duration, "requests_per_s": self.requests_per_second,

@@ -8,7 +8,7 @@ from typing import Any
 
 from infersim.errors import DoesNotFitError, SpecError, did_you_mean
 from infersim.predict.estimate import Estimate, estimate
-from infersim.serving.arrivals import ClosedLoop
+from infersim.serving.arrivals import LONGEST_RUN, ClosedLoop
 from infersim.serving.cost import StepCost, step_cost
 from infersim.serving.fleet import Fleet, Inbox, Routing
 from infersim.serving.policy import Policy, policy_of
@@ -103,6 +103,8 @@ def simulate_deployment(
         )
     if not 0 < speedup < math.inf:
         raise SpecError(f"must be above zero, got {speedup!r}", field="speedup")
+    if isinstance(traffic, Trace) and traffic.duration / speedup > LONGEST_RUN:
+        raise SpecError(f"makes {traffic.duration:.3g} s last centuries, got {speedup!r}", field="speedup")
     limits = read_limits(target) if isinstance(target, str) else target
     policy, cost, longest = scheduler_of(deployment)
     records = Records()

@@ -27,14 +27,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from infersim.errors import SpecError, did_you_mean
+from infersim.serving.arrivals import LONGEST_RUN
 from infersim.serving.lengths import MAX_TOKENS
 from infersim.serving.sequence import Segment
 
 MOONCAKE_BLOCK = 512
 CHARACTERS_PER_TOKEN = 4.0
 """Of English under common tokenisers; counted so where a trace holds text alone."""
-LATEST = 1e10
-"""Times beyond this many seconds are in another unit [s]."""
 
 
 class TraceRow(NamedTuple):
@@ -101,7 +100,7 @@ class Lines:
         number = self.number(value, name) * unit
         if number < 0:
             raise self.error(f"must be zero or more, got {shown(value)}", name)
-        if number > LATEST:
+        if number > LONGEST_RUN:
             raise self.error(f"is {number:.3g} s, centuries: is it in another unit?", name)
         return number
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import numpy as np
 from pydantic import Field, field_validator, model_validator
 
-from infersim.serving.arrivals import Arrivals, ClosedLoop
+from infersim.serving.arrivals import LONGEST_RUN, Arrivals, ClosedLoop
 from infersim.serving.lengths import Fixed, Integers, Lengths, Pairs, as_lengths, uniform_by_ratio
 from infersim.specs.quantity import Seconds, Spec
 
@@ -82,6 +82,9 @@ class Traffic(Spec):
     def _users(self) -> Traffic:
         if isinstance(self.arrivals, ClosedLoop) and self.arrivals.ramp and self.arrivals.concurrency == 1:
             raise ValueError("a ramp needs more than one user")
+        rate = getattr(self.arrivals, "rate", math.inf)
+        if self.num_requests / rate > LONGEST_RUN:
+            raise ValueError(f"{self.num_requests} requests at {rate:g} a second take centuries: raise the rate")
         return self
 
     @property

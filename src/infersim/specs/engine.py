@@ -70,6 +70,25 @@ class ExpertKernels(Spec):
     """A second kernel family that a tuned server takes where it is faster."""
 
 
+class DeviceDefaults(Spec):
+    """Defaults that differ on some devices: those whose name has one of ``names`` in it, with so much memory.
+
+    >>> DeviceDefaults(memory_below="70 GiB", max_num_seqs=256).holds("L40S", 48e9)
+    True
+    """
+
+    names: tuple[str, ...] = ()
+    memory_below: Bytes | None = None
+    memory_from: Bytes | None = None
+    max_num_seqs: Annotated[int, Field(ge=1)] | None = None
+    max_num_batched_tokens: Annotated[int, Field(ge=1)] | None = None
+
+    def holds(self, name: str, memory: float) -> bool:
+        """Whether a device of this name and memory [B] is one of them."""
+        named = not self.names or any(word in name for word in self.names)
+        return named and (self.memory_from or 0.0) <= memory < (self.memory_below or float("inf"))
+
+
 class Scheduling(Spec):
     """How an engine decides who runs next; with the knobs of EngineSpec this is all the serving simulator knows of it.
 
@@ -99,6 +118,8 @@ class EngineSpec(Spec):
     block_size: Annotated[int, Field(ge=1)]
     max_num_seqs: Annotated[int, Field(ge=1)]
     max_num_batched_tokens: Annotated[int, Field(ge=1)]
+    device_defaults: tuple[DeviceDefaults, ...] = ()
+    """The first that holds and states a value stands before the general one."""
     gpu_memory_utilization: Annotated[float, Field(gt=0, le=1)]
     enable_chunked_prefill: bool
     mixed_batches: bool
@@ -117,3 +138,12 @@ class EngineSpec(Spec):
     memory: EngineMemory
     expert_kernels: tuple[ExpertKernels, ...] = ()
     sources: tuple[Source, ...]
+
+    def default(self, knob: Literal["max_num_seqs", "max_num_batched_tokens"], device: str, memory: float) -> int:
+        """What the engine takes for a knob on a device with so much memory [B]."""
+        for rule in self.device_defaults:
+            value: int | None = getattr(rule, knob)
+            if value is not None and rule.holds(device, memory):
+                return value
+        general: int = getattr(self, knob)
+        return general
