@@ -30,6 +30,9 @@ class Affine:
     def step(self, count: int, new: int, pairs: float, sequences: int, context: float) -> float:
         return self.fixed + self.each * sequences + self.token * new
 
+    def decode_step(self, sequences: int, context: float) -> float:
+        return self.fixed + self.each * sequences
+
     def decode_run(self, sequences: int, context: float, steps: int) -> float:
         return steps * (self.fixed + self.each * sequences)
 

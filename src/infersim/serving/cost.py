@@ -209,7 +209,9 @@ class StepCost:
     def along(self, row: list[float], context: float) -> float:
         """A row of the decode tables at a mean context: straight lines between the knots."""
         knots = self.knots
-        place = min(max(bisect_right(knots, context) - 1, 0), len(knots) - 2)
+        place = bisect_right(knots, context) - 1
+        if place < 0 or place > len(knots) - 2:
+            place = 0 if place < 0 else len(knots) - 2
         low = knots[place]
         return row[place] + (row[place + 1] - row[place]) / (knots[place + 1] - low) * (context - low)
 
@@ -245,7 +247,7 @@ class StepCost:
         """Seconds of one step: ``count`` prompts or chunks with ``new`` tokens and ``pairs`` pairs, beside ``sequences``
         decodes whose contexts sum to ``context``; either may be none."""
         if not count:
-            return self.along(self.decode_row(sequences), context / sequences)
+            return self.decode_step(sequences, context)
         if self.stages > 1:
             return self._pipelined(count, new, pairs, sequences, context)
         return self._mixed(count, new, pairs, sequences, context)
@@ -281,6 +283,10 @@ class StepCost:
         if self.bound or new <= ABSORBED_NEW_TOKENS * count or new + sequences <= self.machine.engine.captured_tokens:
             return seconds
         return seconds + self._submission
+
+    def decode_step(self, sequences: int, context: float) -> float:
+        """Seconds of one pure decode step of sequences whose contexts sum to ``context``."""
+        return self.along(self.decode_row(sequences), context / sequences)
 
     def decode_run(self, sequences: int, context: float, steps: int) -> float:
         """Seconds of ``steps`` decode steps in a row: every sequence grows by one token a step, so the mean context does too.

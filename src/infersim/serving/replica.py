@@ -438,7 +438,7 @@ class Replica:
         policy, cost, totals, gaps = self.policy, self.cost, self.totals, self.records.gaps
         count, context = len(self.decoding), self.context
         steps = 1 if single else self._most_steps()
-        first = cost.decode_run(count, context, 1)
+        first = cost.decode_step(count, context)
         seconds = first
         if steps > 1:
             watching = not policy.static and (not self.waiting or policy.priority or self.lacking == "turn")
@@ -484,11 +484,11 @@ class Replica:
                 gaps.total += start - token
             self.fresh = []
             if steps > 1:
-                gaps.add_run(first, cost.decode_run(count, context + (steps - 1) * count, 1), steps - 1, count)
+                gaps.add_run(first, cost.decode_step(count, context + (steps - 1) * count), steps - 1, count)
         elif steps == 1:
             gaps.add(first, count)
         else:
-            gaps.add_run(first, cost.decode_run(count, context + (steps - 1) * count, 1), steps, count)
+            gaps.add_run(first, cost.decode_step(count, context + (steps - 1) * count), steps, count)
         self.last_token = self.clock
         self._end_decodes()
 
