@@ -38,8 +38,8 @@ class Estimate:
     >>> answer = estimate("meta-llama/Llama-3.1-8B", "H100-SXM", concurrency=8, mode="bound")
     >>> print(answer)
     meta-llama/Llama-3.1-8B bf16 on 1 x H100-SXM (TP1, vllm)
-    TTFT 18.5 ms   TPOT 5.14 ms   E2E 1.33 s
-    1,541 output tokens/s per GPU   6.02 requests/s
+    TTFT 18.7 ms   TPOT 5.14 ms   E2E 1.33 s
+    1,540 output tokens/s per GPU   6.02 requests/s
     0.39 USD per million output tokens
     """
 
