@@ -11,8 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import infersim
+from infersim.acceptance import reached_by
 from infersim.serving.arrivals import Burst, ClosedLoop, Gamma, poisson
 from infersim.serving.cost import StepCost, step_cost
+from infersim.serving.drafting import DraftingReplica, Drafts
 from infersim.serving.lengths import Fixed, LogNormal, Uniform
 from infersim.serving.policy import Policy
 from infersim.serving.records import Records
@@ -64,10 +66,12 @@ def traffics(draw: st.DrawFn) -> Traffic:
     )  # fmt: skip
 
 
-def run(kind: type, policy: Policy, cost: StepCost, traffic: Traffic, seed: int) -> tuple[Records, Replica]:
+def run(
+    kind: type, policy: Policy, cost: StepCost, traffic: Traffic, seed: int, drafts: Drafts | None = None
+) -> tuple[Records, Replica]:
     records = Records()
     source = build_source(traffic, records, seed=seed, request=0.004, token=2e-6, fits=policy.fits)
-    replica = kind(policy, cost, source, records)
+    replica = kind(policy, cost, source, records, **({} if drafts is None else {"drafts": drafts}))
     replica.run()
     return records, replica
 
@@ -80,6 +84,52 @@ STORES = ("arrival", "prompt", "output", "first_token", "finish", "preemptions",
 def test_event_jumping_equals_step_by_step(cost: StepCost, policy: Policy, traffic: Traffic, seed: int) -> None:
     fast, replica = run(Replica, policy, cost, traffic, seed)
     plain, reference = run(ReferenceReplica, policy, cost, traffic, seed)
+    assert_equal(policy, fast, replica, plain, reference)
+
+
+@pytest.fixture(scope="module")
+def drafted() -> StepCost:
+    config = "method=eagle,num_speculative_tokens=3,acceptance=0.7"
+    e = infersim.estimate("meta-llama/Llama-3.1-8B", "H100-SXM", speculation=config)
+    return step_cost(
+        e.model,
+        e.parallelism,
+        e.precision,
+        e.machine,
+        max_sequences=64,
+        max_tokens=512,
+        max_context=4096,
+        drafter=e.drafter,
+    )
+
+
+@st.composite
+def drafting_policies(draw: st.DrawFn) -> Policy:
+    """Any scheduler, with up to seven drafts that rest at any batch, and slots for which the budget is enough."""
+    policy, drafts = draw(policies()), draw(st.sampled_from([1, 3, 7]))
+    return dataclasses.replace(
+        policy, draft_tokens=drafts, drafting_below=draw(st.sampled_from([math.inf, 2, 3, 8])),
+        max_num_batched_tokens=max(policy.max_num_batched_tokens, policy.max_num_seqs * (1 + drafts)),
+    )  # fmt: skip
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    policy=drafting_policies(),
+    traffic=traffics(),
+    seed=st.integers(0, 2**32),
+    rate=st.sampled_from([0.0, 0.5, 0.8, 1.0]),
+)
+def test_event_jumping_equals_step_by_step_with_drafts(
+    cost: StepCost, drafted: StepCost, policy: Policy, traffic: Traffic, seed: int, rate: float
+) -> None:
+    drafts = Drafts(reached_by([rate] * policy.draft_tokens), drafted, seed)
+    fast, replica = run(DraftingReplica, policy, cost, traffic, seed, drafts)
+    plain, reference = run(ReferenceReplica, policy, cost, traffic, seed, drafts)
+    assert_equal(policy, fast, replica, plain, reference)
+
+
+def assert_equal(policy: Policy, fast: Records, replica: Replica, plain: Records, reference: Replica) -> None:
     assert fast.rejected == plain.rejected
     for name in STORES:
         np.testing.assert_allclose(getattr(fast, name), getattr(plain, name), rtol=1e-9, atol=1e-12, err_msg=name)
@@ -113,7 +163,11 @@ def check_conservation(policy: Policy, records: Records, replica: Replica) -> No
     assert (finish[served] >= first[served]).all()
     outputs = int(np.array(records.output)[served].sum())
     firsts = int(np.count_nonzero(served))
-    assert records.gaps.count == outputs - firsts, "every token after the first ends one gap"
+    if policy.draft_tokens:
+        steps = math.ceil((outputs - firsts) / (1 + policy.draft_tokens))
+        assert steps <= records.gaps.count <= outputs - firsts, "every step's tokens end one gap"
+    else:
+        assert records.gaps.count == outputs - firsts, "every token after the first ends one gap"
     computed, found = replica.totals.prefill_tokens, replica.totals.cached_tokens
     prompts = int(np.array(records.prompt)[served].sum())
     if not replica.totals.preemptions:
@@ -124,6 +178,8 @@ def check_conservation(policy: Policy, records: Records, replica: Replica) -> No
     assert replica.used == replica.booked == replica.context == replica.host_used == 0
     assert replica.totals.peak_host_blocks <= policy.host_blocks
     assert not any(replica.residues)
+    if isinstance(replica, DraftingReplica):
+        assert replica.decode_blocks == replica.paces == 0
     assert not replica.waiting
     assert replica.totals.peak_blocks <= policy.num_blocks
     if policy.output_reserve == 1:

@@ -5,7 +5,7 @@ Shapes are floats or numpy arrays; everything derived from them broadcasts. All 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from infersim.specs.precision import NumberFormat
@@ -22,6 +22,13 @@ class Op:
 
     name: str
     count: float
+    part: str = field(default="", kw_only=True)
+    """What of the step it belongs to where that is not the model itself: "draft"."""
+
+    @property
+    def label(self) -> str:
+        """The name in breakdowns, after what it is a part of."""
+        return f"{self.part} {self.name}" if self.part else self.name
 
     @property
     def flops(self) -> Numbers:

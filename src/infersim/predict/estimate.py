@@ -12,11 +12,14 @@ import numpy as np
 from infersim import units
 from infersim.errors import DoesNotFitError, InferSimError, SpecError
 from infersim.machine.machine import Machine, Mode, build_machine
+from infersim.ops.drafts import Drafter
 from infersim.ops.sampling import SAMPLING_PASSES, Sampler
-from infersim.ops.transformer import Group
+from infersim.ops.transformer import Batch, Group
+from infersim.predict.formats import resolve_precision
 from infersim.predict.interval import LEVELS, Interval, regime
 from infersim.predict.latency import SteadyState, steady_state
 from infersim.predict.memory import MemoryReport, memory_report
+from infersim.predict.speculation import last_paying_batch, predict_drafted_step, resolve_drafter, speculative_gain
 from infersim.predict.step import StepTime, predict_step
 from infersim.specs.deployment import EngineKnobs, Parallelism, check_parallelism
 from infersim.specs.engine import EngineSpec
@@ -24,7 +27,8 @@ from infersim.specs.hardware import Accelerator, System
 from infersim.specs.huggingface import load_model
 from infersim.specs.library import default_system, load_accelerator, load_engine, load_system, validate
 from infersim.specs.model import ModelSpec
-from infersim.specs.precision import FORMATS, Precision, matrix_unit, number_format, precision
+from infersim.specs.precision import FORMATS, Precision, matrix_unit, precision
+from infersim.specs.speculation import Speculation
 from infersim.specs.workload import Target, Workload
 
 
@@ -58,6 +62,8 @@ class Estimate:
     remedies: str
     """What would fit, where this does not."""
     sampler: Sampler
+    drafter: Drafter | None = None
+    """What drafts tokens ahead, under speculative decoding."""
 
     @property
     def fits(self) -> bool:
@@ -116,16 +122,55 @@ class Estimate:
     @functools.cached_property
     def decode_step(self) -> StepTime:
         """The pure decode step at the steady number of running sequences."""
-        return self._step(self._steady().decode_batch)
+        (decodes,) = self._steady().decode_batch
+        return self._step((), decodes)
 
     @functools.cached_property
     def prefill_step(self) -> StepTime:
         """The step that carries one prompt (or chunk of one)."""
-        return self._step(self._steady().prefill_batch)
+        return self._step(self._steady().prefill_batch, None)
 
-    def _step(self, batch: Any) -> StepTime:
-        return predict_step(self.model, self.parallelism, self.precision, batch, self.machine,
-                            sampler=self.sampler, eager=self.knobs.enforce_eager)  # fmt: skip
+    def _step(self, prompts: Batch, decodes: Group | None) -> StepTime:
+        deployed, eager = (self.model, self.parallelism, self.precision), self.knobs.enforce_eager
+        if self.drafter is not None and self.drafting:
+            return predict_drafted_step(*deployed, decodes, self.machine, self.drafter, prompts=prompts,
+                                        sampler=self.sampler, eager=eager)  # fmt: skip
+        batch = (*prompts, *(() if decodes is None else (decodes,)))
+        return predict_step(*deployed, batch, self.machine, sampler=self.sampler, eager=eager)
+
+    @property
+    def tokens_per_step(self) -> float:
+        """Output tokens that a sequence gets in a decode step: more than one under speculative decoding."""
+        return float(self._steady().tokens_per_step)
+
+    @property
+    def drafting(self) -> bool:
+        """Whether tokens are drafted at the steady number of running sequences."""
+        off = self.drafter.speculation.disable_by_batch_size if self.drafter else None
+        running = float(self._steady().running) / self.parallelism.attention_data
+        return self.drafter is not None and (off is None or running < off)
+
+    @functools.cached_property
+    def speculative_speedup(self) -> float:
+        """Decode speed with drafts over that without, at the steady number of running sequences; 1 where none are made."""
+        if self.drafter is None or not self.drafting:
+            return 1.0
+        (decodes,) = self._steady().decode_batch
+        return float(speculative_gain(
+            self.model, self.parallelism, self.precision, self.machine, self.drafter, decodes.count, decodes.cached,
+            sampler=self.sampler, eager=self.knobs.enforce_eager,
+        ))  # fmt: skip
+
+    @functools.cached_property
+    def break_even_batch(self) -> int | None:
+        """Running sequences of one replica from which on drafts slow decoding down; None where they pay up to 1,024, or where
+        there are none."""
+        if self.drafter is None:
+            return None
+        return last_paying_batch(
+            self.model, self.parallelism, self.precision, self.machine, self.drafter,
+            float(self._steady().decode_batch[0].cached), sampler=self.sampler, eager=self.knobs.enforce_eager,
+        )  # fmt: skip
 
     @property
     def steps(self) -> dict[str, StepTime]:
@@ -215,6 +260,9 @@ class Estimate:
             )
         if self.price_per_hour is not None:
             found.append(f"price: {self.price_source}")
+        if self.drafter is not None:
+            found += [f"drafts: {source}" for source in self.drafter.sources]
+            found.append("drafts: intervals are of the step times; acceptance is taken as given")
         return found + list(self.model.warnings)
 
     @property
@@ -224,8 +272,9 @@ class Estimate:
 
     def describe(self) -> str:
         """The deployment in a line."""
+        drafts = f", {self.drafter.speculation.method}" if self.drafter else ""
         return (f"{self.model.name} {self.precision.name or self.precision.weights} on {self.devices} x "
-                f"{self.machine.accelerator.name} ({self.parallelism}, {self.machine.engine.name})")  # fmt: skip
+                f"{self.machine.accelerator.name} ({self.parallelism}, {self.machine.engine.name}{drafts})")  # fmt: skip
 
     def to_dict(self) -> dict[str, Any]:
         """Plain numbers and strings; keys carry units."""
@@ -252,8 +301,17 @@ class Estimate:
                 "max_sequences": _finite(float(memory.max_sequences(self.workload.input_tokens + self.workload.output_tokens))),
             },
         }  # fmt: skip
+        if self.drafter is not None:
+            result["speculation"] = self.drafter.speculation.model_dump(exclude_none=True)
+            result["memory"]["draft_weights_bytes"] = memory.draft
         if self.state is None:
             return result | {"remedies": self.remedies}
+        if self.drafter is not None:
+            result["speculation"] |= {
+                "tokens_per_step": self.tokens_per_step, "drafting": self.drafting,
+                "acceptance_by_position": list(self.drafter.reached), "decode_speedup": self.speculative_speedup,
+                "break_even_batch": self.break_even_batch,
+            }  # fmt: skip
         result |= {
             "ttft_s": self.ttft, "tpot_s": self.tpot, "e2e_s": self.e2e,
             "requests_per_s": self.requests_per_second,
@@ -288,6 +346,8 @@ class Estimate:
             f"TTFT {units.show(self.ttft, 's')}   TPOT {units.show(self.tpot, 's')}   E2E {units.show(self.e2e, 's')}",
             f"{self.output_tokens_per_second_per_gpu:,.0f} output tokens/s per GPU   {self.requests_per_second:,.2f} requests/s",
         ]
+        if self.drafter is not None:
+            lines.append(f"drafts: {self.drafter.speculation}; decoding {self.speculative_speedup:.2f} times as fast")
         return "\n".join(lines + ([f"{cost:,.2f} USD per million output tokens"] if cost is not None else []))
 
 
@@ -331,24 +391,6 @@ def _checked(model: ModelSpec, parallelism: Parallelism, precision: Precision, m
         machine.fabric.path(parallelism.devices_per_replica)
 
 
-def resolve_precision(
-    model: ModelSpec, name: str | Precision | None, kv_cache: str | None, accelerator: Accelerator
-) -> Precision:
-    """The formats to run in: the user's, else the checkpoint's; 16-bit types fall back to what the device has."""
-    chosen = model.precision if name is None else precision(name)
-    if name is None and chosen.compute == "bf16" and not {"bf16"} & set(accelerator.peak_flops):
-        swap = {
-            field: "fp16"
-            for field in ("compute", "weights", "activations", "kv_cache")
-            if getattr(chosen, field) == "bf16"
-        }
-        chosen = chosen.model_copy(update=swap | {"name": chosen.name.replace("bf16", "fp16")})
-    if kv_cache is not None:
-        label = f"{chosen.name or chosen.weights}, {kv_cache} KV cache"
-        chosen = chosen.model_copy(update={"kv_cache": number_format(kv_cache).name, "name": label})
-    return chosen
-
-
 def estimate(
     model: str | ModelSpec,
     gpu: str | Accelerator,
@@ -374,6 +416,7 @@ def estimate(
     target: str | Target | None = None,
     sampler: Sampler = "greedy",
     knobs: EngineKnobs | None = None,
+    speculation: str | Speculation | dict[str, Any] | None = None,
 ) -> Estimate:
     """Predict one deployment under a closed loop of ``concurrency`` users: a steady one, or with ``num_requests`` the means of a
     benchmark run of that many requests, which starts with a burst of one request of every user. ``fixed_lengths``: all requests
@@ -381,7 +424,8 @@ def estimate(
 
     ``model`` is a bundled name, a Hugging Face id in the local cache, a folder or a ``config.json``; ``gpu`` a bundled name
     or a YAML file. ``precision`` defaults to the checkpoint's own formats; ``price_per_hour`` [USD per device] to the cheapest
-    on-demand price on file. A deployment that does not fit comes back with ``fits`` false and says what would.
+    on-demand price on file. ``speculation`` drafts tokens ahead, in the words of vLLM's ``speculative_config``. A deployment
+    that does not fit comes back with ``fits`` false and says what would.
 
     Raises SpecError for bad input, UnsupportedError for what the device cannot do.
 
@@ -407,7 +451,11 @@ def estimate(
     knobs = knobs or EngineKnobs()
     longest = workload.longest_sequence(spec.task == "generate")
     _fits_model_length(spec, workload, knobs, longest)
-    memory = memory_report(spec, parallelism, formats, machine, knobs, longest_wanted=longest)
+    drafter = None
+    if speculation is not None:
+        config = speculation if isinstance(speculation, Speculation) else validate(Speculation, speculation)
+        drafter = resolve_drafter(spec, config, formats, machine.accelerator, parallelism)
+    memory = memory_report(spec, parallelism, formats, machine, knobs, longest_wanted=longest, drafter=drafter)
     state = None
     in_step = workload.fixed_lengths and not machine.engine.mixed_batches
     if memory.fits:
@@ -415,10 +463,11 @@ def estimate(
             spec, parallelism, formats, machine, memory, knobs, input_tokens=workload.input_tokens,
             output_tokens=workload.output_tokens, users=workload.concurrency / replicas,
             cached_tokens=workload.cached_tokens, burst_share=1.0 if in_step else workload.burst_share, sampler=sampler,
+            drafter=drafter,
         )  # fmt: skip
     price, price_source = _price(machine.accelerator, price_per_hour)
     goal = validate(Target, target) if isinstance(target, str) else target
-    remedies = "" if memory.fits else suggest_remedies(spec, parallelism, formats, machine, knobs, longest)
+    remedies = "" if memory.fits else suggest_remedies(spec, parallelism, formats, machine, knobs, longest, drafter)
     return Estimate(
         spec,
         machine,
@@ -433,6 +482,7 @@ def estimate(
         goal,
         remedies,
         sampler,
+        drafter,
     )
 
 
@@ -465,20 +515,26 @@ def _price(accelerator: Accelerator, given: float | None) -> tuple[float | None,
 
 
 def suggest_remedies(
-    model: ModelSpec, parallelism: Parallelism, formats: Precision, machine: Machine, knobs: EngineKnobs, longest: float
+    model: ModelSpec,
+    parallelism: Parallelism,
+    formats: Precision,
+    machine: Machine,
+    knobs: EngineKnobs,
+    longest: float,
+    drafter: Drafter | None = None,
 ) -> str:
     """The nearest changes that make a deployment fit: more tensor parallelism, or fewer bits the device can multiply."""
     found = []
     for tensor in (2, 4, 8, 16, 32, 64):
         if tensor > parallelism.tensor and _would_fit(
-            model, _with_tensor(parallelism, tensor), formats, machine, knobs, longest
+            model, _with_tensor(parallelism, tensor), formats, machine, knobs, longest, drafter
         ):
             found.append(f"TP {tensor}")
             break
     for name in ("fp8", "int8", "nvfp4", "w4a16"):
         scheme = precision(name)
         smaller = scheme.weights != formats.weights and FORMATS[scheme.weights].bits < FORMATS[formats.weights].bits
-        if smaller and _would_fit(model, parallelism, scheme, machine, knobs, longest):
+        if smaller and _would_fit(model, parallelism, scheme, machine, knobs, longest, drafter):
             found.append(name)
             break
     return (
@@ -494,13 +550,19 @@ def _with_tensor(parallelism: Parallelism, tensor: int) -> Parallelism:
 
 
 def _would_fit(
-    model: ModelSpec, parallelism: Parallelism, formats: Precision, machine: Machine, knobs: EngineKnobs, longest: float
+    model: ModelSpec,
+    parallelism: Parallelism,
+    formats: Precision,
+    machine: Machine,
+    knobs: EngineKnobs,
+    longest: float,
+    drafter: Drafter | None,
 ) -> bool:
     try:
         _checked(model, parallelism, formats, machine)
     except InferSimError:
         return False
-    return memory_report(model, parallelism, formats, machine, knobs, longest_wanted=longest).fits
+    return memory_report(model, parallelism, formats, machine, knobs, longest_wanted=longest, drafter=drafter).fits
 
 
 def sweep_steps(

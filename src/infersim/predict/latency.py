@@ -11,7 +11,9 @@ C users each send the next request when the last has ended. A replica then runs 
 D is a pure decode step; M one that also carries prefill: q short prompts at once, or one of the n chunks of a long one, as
 far as the token budget of a step allows. Where f would exceed 1 the prefill is the bottleneck: every step carries all it can,
 and what does not fit waits. With attention data parallelism every rank schedules its own share and all step together.
-Everything broadcasts: lengths and concurrency may be arrays, and one call then answers for all of them.
+With drafts a decode step is one that verifies, of which a request takes n (O - 1 tokens at E a step, the last one cut short):
+n stands for O - 1 above, and TPOT = time of a step x n / (O - 1). Everything broadcasts: lengths and concurrency may be
+arrays, and one call then answers for all of them.
 
 A benchmark run starts with all C users at once. That burst takes s = C n / q full steps of prefill, F each, and weighs on the
 means of the run by its share w of the requests:
@@ -22,16 +24,19 @@ means of the run by its share w of the requests:
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
+from infersim.acceptance import mean_steps
 from infersim.machine.machine import Machine
 from infersim.ops.base import Numbers
+from infersim.ops.drafts import Drafter
 from infersim.ops.sampling import Sampler
 from infersim.ops.transformer import Batch, Group
 from infersim.predict.memory import MemoryReport
+from infersim.predict.speculation import predict_drafted_step
 from infersim.predict.step import predict_step
 from infersim.specs.deployment import EngineKnobs, Parallelism
 from infersim.specs.model import ModelSpec
@@ -62,6 +67,8 @@ class SteadyState:
     """The step that carries a prompt (or chunk) alone."""
     decode_batch: Batch
     """The pure decode step at the steady number of sequences of one micro-batch."""
+    tokens_per_step: Numbers = 1.0
+    """Tokens that a sequence gets in a decode step: more than one where drafts are verified."""
 
 
 def encoder_tokens(model: ModelSpec, tokens: Numbers) -> Numbers:
@@ -102,14 +109,28 @@ def steady_state(
     cached_tokens: Numbers = 0.0,
     burst_share: float = 0.0,
     sampler: Sampler = "greedy",
+    drafter: Drafter | None = None,
 ) -> SteadyState:
     """The closed form for one replica with ``users`` in a closed loop.
+
+    A ``drafter`` rests where its ``disable_by_batch_size`` sequences or more would decode at once with it.
 
     ``input_tokens`` I of which ``cached_tokens`` need no prefill, ``output_tokens`` O; embedding and reranking models have no
     decode steps and E2E is TTFT. ``burst_share`` of the requests came at once at the start (0: a load that never
     ends). Sequences decode at a mean context of I + O/2. With p pipeline stages the sequences form
     p micro-batches, each stage working on one of them.
     """
+    if drafter is not None and drafter.speculation.disable_by_batch_size is not None:
+        drafted, plain = (
+            steady_state(
+                model, parallelism, precision, machine, memory, knobs, input_tokens=input_tokens,
+                output_tokens=output_tokens, users=users, cached_tokens=cached_tokens, burst_share=burst_share,
+                sampler=sampler, drafter=one,
+            )
+            for one in (drafter.always(), None)
+        )  # fmt: skip
+        threshold = drafter.speculation.disable_by_batch_size * parallelism.attention_data
+        return _either(np.asarray(drafted.running) < threshold, drafted, plain)
     engine, stages, ranks = machine.engine, parallelism.pipeline, parallelism.attention_data
     prompt, cached, output, users = (
         np.asarray(x, dtype=float) for x in (input_tokens, cached_tokens, output_tokens, users)
@@ -121,14 +142,19 @@ def steady_state(
     generates = model.task == "generate"
     steps = np.maximum(output - 1, 0.0) if generates else np.zeros_like(output)
     context = prompt + output / 2
+    width, tokens_per_step = 1, np.ones_like(steps)
+    if drafter is not None:
+        width, tokens = drafter.speculation.verified, steps
+        steps = mean_steps(tokens, drafter.reached)
+        tokens_per_step = np.maximum(tokens, 1e-9) / np.maximum(steps, 1e-9)
 
-    slots = float(knobs.max_num_seqs or machine.max_num_seqs)
+    budget = float(knobs.max_num_batched_tokens or machine.max_num_batched_tokens)
+    slots = float(knobs.max_num_seqs or min(machine.max_num_seqs, budget // width))
     capacity = np.maximum(1.0, np.minimum(slots * ranks, memory.max_sequences(context if generates else prompt)))
     limit = np.minimum(users, capacity)
 
-    budget = float(knobs.max_num_batched_tokens or machine.max_num_batched_tokens)
     chunked = engine.enable_chunked_prefill if knobs.enable_chunked_prefill is None else knobs.enable_chunked_prefill
-    room = np.maximum(budget - limit / stages / ranks, budget / 8)
+    room = np.maximum(budget - width * limit / stages / ranks, budget / 8)
     chunk = np.minimum(fresh, room) if chunked else fresh
     chunks = fresh / chunk
     mean_cached = cached + (fresh - chunk) / 2
@@ -152,13 +178,15 @@ def steady_state(
     if burst_share:
         full = np.minimum(np.where(chunks > 1, 1.0, np.maximum(budget / fresh, 1.0)) * ranks, limit)
         prompts[-2], decodes[-2] = full, beside[0] / 2
-    batch = (
-        Group(prompts, chunk, mean_cached, encode=source / chunks, source=source),
-        Group(decodes, 1.0, context, source=source),
-    )
-    seconds = np.asarray(
-        predict_step(model, parallelism, precision, batch, machine, sampler=sampler, eager=knobs.enforce_eager).seconds
-    )
+    prompt_group = Group(prompts, chunk, mean_cached, encode=source / chunks, source=source)
+    decode_group, eager = Group(decodes, 1.0, context, source=source), knobs.enforce_eager
+    if drafter is None:
+        batch = (prompt_group, decode_group)
+        step = predict_step(model, parallelism, precision, batch, machine, sampler=sampler, eager=eager)
+    else:
+        step = predict_drafted_step(model, parallelism, precision, decode_group, machine, drafter, prompts=(prompt_group,),
+                                    sampler=sampler, eager=eager)  # fmt: skip
+    seconds = np.asarray(step.seconds)
     alone_at, mixed_at, lone = seconds[:count], seconds[count : 2 * count], seconds[-1]
     if not engine.mixed_batches:
         mixed_at = alone_at + mixed_at
@@ -198,8 +226,22 @@ def steady_state(
         tpot = tpot - min(burst_share, 0.5) * (tpot - alone) * (steps > 0)
     micro_batch = maximum(running / stages, minimum(running, 1.0))
     return SteadyState(
-        ttft=ttft, tpot=tpot, e2e=ttft + steps * tpot, requests_per_second=rate, running=running, waiting=waiting,
+        ttft=ttft, tpot=tpot / tokens_per_step, e2e=ttft + steps * tpot, requests_per_second=rate, running=running, waiting=waiting,
         prefill_share=minimum(1.0, rate * chunks * extra / stages / together),
         prefill_batch=(Group(1.0, chunk[()], mean_cached[()], encode=source, source=source),),
-        decode_batch=(Group(micro_batch, 1.0, context[()], source=source),),
+        decode_batch=(Group(micro_batch, 1.0, context[()], source=source),), tokens_per_step=tokens_per_step[()],
     )  # fmt: skip
+
+
+def _either(first: Any, yes: SteadyState, no: SteadyState) -> SteadyState:
+    """One of two states, case by case."""
+    if first.all() or not first.any():
+        return yes if first.all() else no
+    names = ("ttft", "tpot", "e2e", "requests_per_second", "running", "waiting", "prefill_share", "tokens_per_step")
+    chosen = {name: np.where(first, getattr(yes, name), getattr(no, name)) for name in names}
+    batches = {}
+    for name in ("prefill_batch", "decode_batch"):
+        one, other = getattr(yes, name)[0], getattr(no, name)[0]
+        fields = {f: np.where(first, getattr(one, f), getattr(other, f)) for f in ("count", "new", "cached")}
+        batches[name] = (replace(one, **fields),)
+    return replace(yes, **chosen, **batches)

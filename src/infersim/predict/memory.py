@@ -12,6 +12,7 @@ import numpy as np
 from infersim import units
 from infersim.machine.machine import Machine
 from infersim.ops.base import Numbers
+from infersim.ops.drafts import Drafter
 from infersim.specs.deployment import EngineKnobs, Parallelism
 from infersim.specs.model import Attention, CacheShape, MixtureOfExperts, ModelSpec, Slice, Stack
 from infersim.specs.precision import FORMATS, Precision
@@ -71,6 +72,22 @@ def _stack_bytes(stack: Stack, parallelism: Parallelism, precision: Precision, *
     return total
 
 
+def drafter_bytes(drafter: Drafter, parallelism: Parallelism) -> float:
+    """Bytes of a drafter's weights on one device [B]: its layers, its first product whole on every rank, and the embedding and
+    LM head that are not the target's own."""
+    if drafter.model is None or drafter.precision is None:
+        return 0.0
+    model, precision, placed = drafter.model, drafter.precision, drafter.placed(parallelism)
+    total = weight_bytes(model, placed, precision)
+    for shared, role, size in (
+        (drafter.shares_embedding, "embedding", model.embedding_parameters),
+        (drafter.shares_lm_head, "lm_head", model.lm_head_parameters),
+    ):
+        if shared:
+            total -= precision.of(role)[0].bytes * Slice(size, model.vocab_size).local(placed.tensor)  # type: ignore[arg-type]
+    return total + drafter.fused_states * model.hidden_size**2 * precision.of("attention")[0].bytes
+
+
 @dataclass(frozen=True)
 class CacheRates:
     """KV-cache bytes of one device as a function of a sequence's length.
@@ -89,6 +106,13 @@ class CacheRates:
         for rate, window in self.windows:
             total = total + rate * np.minimum(blocks, math.ceil(window / block_size) * block_size)
         return total
+
+    def __add__(self, other: CacheRates) -> CacheRates:
+        """Two caches that a sequence keeps side by side."""
+        return CacheRates(
+            self.per_token + other.per_token, tuple(sorted((*self.windows, *other.windows), key=lambda w: w[1])),
+            self.per_sequence + other.per_sequence,
+        )  # fmt: skip
 
 
 @functools.lru_cache(maxsize=512)
@@ -168,6 +192,8 @@ class MemoryReport:
     rates: CacheRates
     attention_ranks: int = 1
     """Ranks that keep sequences of their own: each has a pool like this one."""
+    draft: float = 0.0
+    """Weights of what drafts tokens; its KV cache is in the rates."""
 
     @property
     def fits(self) -> bool:
@@ -205,12 +231,13 @@ class MemoryReport:
 
     def parts(self) -> list[tuple[str, float]]:
         """(name, bytes) of everything that takes memory, KV pool included."""
-        return [("weights", self.weights), ("activations", self.activations), ("runtime", self.runtime),
+        draft = [("draft weights", self.draft)] if self.draft else []
+        return [("weights", self.weights), *draft, ("activations", self.activations), ("runtime", self.runtime),
                 ("CUDA graphs", self.cuda_graphs), ("KV cache", self.kv_pool)]  # fmt: skip
 
     def __str__(self) -> str:
-        lines = [f"{name:<12} {units.show(size, 'B', binary=True):>10}" for name, size in self.parts()]
-        return "\n".join([*lines, f"{'device':<12} {units.show(self.capacity, 'B', binary=True):>10}"])
+        lines = [f"{name:<13} {units.show(size, 'B', binary=True):>10}" for name, size in self.parts()]
+        return "\n".join([*lines, f"{'device':<13} {units.show(self.capacity, 'B', binary=True):>10}"])
 
 
 def memory_report(
@@ -221,12 +248,13 @@ def memory_report(
     knobs: EngineKnobs | None = None,
     *,
     longest_wanted: float = 1.0,
+    drafter: Drafter | None = None,
 ) -> MemoryReport:
     """What a deployment takes of each device, and what it leaves for the KV cache.
 
     ``longest_wanted`` tokens of one sequence must fit for the deployment to count as fitting. The engine's rule says what
     ``gpu_memory_utilization`` is a share of: of the device (vLLM), of the device for weights and KV alone (SGLang), or of
-    what is free after loading (TensorRT-LLM).
+    what is free after loading (TensorRT-LLM). A ``drafter`` has weights and a KV cache beside the target's.
 
     >>> from infersim import estimate
     >>> memory = estimate("meta-llama/Llama-3.1-8B", "H100-SXM").memory
@@ -244,20 +272,23 @@ def memory_report(
     memory = machine.accelerator.memory
     capacity = memory.usable or memory.capacity
     weights = weight_bytes(model, parallelism, precision)
+    draft = drafter_bytes(drafter, parallelism) if drafter else 0.0
     activations = activation_bytes(model, parallelism, machine, knobs)
     runtime = rule.runtime + (rule.communication if parallelism.devices_per_replica > 1 else 0.0)
     graphs = 0.0 if knobs.enforce_eager or machine.accelerator.kind != "gpu" else rule.cuda_graphs
     inside = graphs if rule.cuda_graphs_in_budget else 0.0
     if rule.rule == "total":
         budget = share * capacity
-        room = budget - weights - activations - runtime - inside
+        room = budget - weights - draft - activations - runtime - inside
     elif rule.rule == "static":
         budget = share * capacity
-        room = min(budget - weights, capacity - weights - activations - runtime - graphs)
+        room = min(budget - weights - draft, capacity - weights - draft - activations - runtime - graphs)
     else:
         budget = capacity
-        room = share * (capacity - weights - activations - runtime - inside)
+        room = share * (capacity - weights - draft - activations - runtime - inside)
     rates = cache_rates(model, parallelism, precision)
+    if drafter and drafter.model and drafter.precision:
+        rates += cache_rates(drafter.model, drafter.placed(parallelism), drafter.precision)
     block_size = knobs.block_size or machine.engine.block_size
     one = float(rates.bytes(longest_wanted, block_size=block_size))
     pool = max(room, 0.0)
@@ -265,4 +296,4 @@ def memory_report(
         pool = min(pool, knobs.num_gpu_blocks_override * block_size * max(rates.per_token, 1e-9))
     missing = one - pool if room > 0 else one - room
     return MemoryReport(capacity, budget, weights, activations, runtime, graphs, pool, missing, block_size, rates,
-                        parallelism.attention_data)  # fmt: skip
+                        parallelism.attention_data, draft)  # fmt: skip

@@ -138,7 +138,7 @@ class StepTime:
         """One entry per op name, the longest first; gaps and host time are entries of their own."""
         merged: dict[str, list[int]] = defaultdict(list)
         for index, op in enumerate(self.ops):
-            merged[op.name].append(index)
+            merged[op.label].append(index)
         seconds = self.op_seconds
         found = []
         for name, rows in merged.items():
@@ -193,7 +193,7 @@ class StepTime:
         for op, outside in zip(self.ops, self.octaves_outside, strict=True):
             far = {axis: float(np.max(octaves)) for axis, octaves in outside.items() if np.max(octaves) > 0.01}
             found += [
-                f"{op.name}: {octaves:.1f} doublings outside the measured {axis}" for axis, octaves in far.items()
+                f"{op.label}: {octaves:.1f} doublings outside the measured {axis}" for axis, octaves in far.items()
             ]
         return list(dict.fromkeys(found))
 
@@ -256,13 +256,18 @@ def prompt_submission(model: ModelSpec, machine: Machine, batch: Batch) -> Numbe
 
     Prompts are sequences with more new tokens than decoding or the verification of drafts brings.
     """
-    engine = machine.engine
-    each = engine.host.prompt_layer * model.num_layers + engine.host.prompt_expert_layer * model.num_expert_layers
+    each = submission_seconds(model, machine)
     if not each or machine.mode == "bound":
         return 0.0
     carried = sum(group.count * (np.asarray(group.new) > ABSORBED_NEW_TOKENS) for group in batch)
     tokens = sum(group.count * group.new for group in batch)
-    return each * ((carried > 0) & (np.asarray(tokens) > engine.captured_tokens))
+    return each * ((carried > 0) & (np.asarray(tokens) > machine.engine.captured_tokens))
+
+
+def submission_seconds(model: ModelSpec, machine: Machine) -> float:
+    """Host time to submit one step with prompts, layer by layer [s]."""
+    host = machine.engine.host
+    return host.prompt_layer * model.num_layers + host.prompt_expert_layer * model.num_expert_layers
 
 
 def price(

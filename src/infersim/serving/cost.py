@@ -7,7 +7,8 @@ see only the number of sampled tokens s (the head), and those of one group of se
              tokens, visible pairs) + launch gaps
     step   = max(device, host work) + sync where the engine overlaps the two, else the sum of all three
 
-The first two tables are exact at whole numbers. Attention of decodes is a straight line between knots of the mean context,
+With drafts a decoding sequence has several new tokens, and the passes of the drafter, priced in the same way, are added to the
+device's time. The first two tables are exact at whole numbers. Attention of decodes is a straight line between knots of the mean context,
 which makes the time of k further decode steps a closed form; that of prompts is interpolated in three sums. Prompts of unequal
 length count as equal ones with the same number, new tokens and visible pairs: engines run them in one kernel.
 """
@@ -17,6 +18,7 @@ from __future__ import annotations
 import functools
 import math
 from bisect import bisect_right
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -27,11 +29,12 @@ from infersim.machine.machine import Machine
 from infersim.mechanisms import ABSORBED_NEW_TOKENS
 from infersim.ops.attention import Attention, Scan
 from infersim.ops.base import Op
+from infersim.ops.drafts import Drafter
 from infersim.ops.sampling import Sampler
 from infersim.ops.transformer import Batch, Group, step_ops
 from infersim.predict.latency import encoder_tokens
 from infersim.predict.pricing import as_engine_runs
-from infersim.predict.step import StepTime, price
+from infersim.predict.step import StepTime, price, submission_seconds
 from infersim.specs.deployment import Parallelism
 from infersim.specs.model import ModelSpec
 from infersim.specs.precision import Precision
@@ -60,36 +63,38 @@ class StepCost:
     """
 
     def __init__(
-        self, model: ModelSpec, parallelism: Parallelism, precision: Precision, machine: Machine, *,
-        max_sequences: int, max_tokens: int, max_context: int, sampler: Sampler = "greedy", eager: bool = False,
+        self, ops_of: Callable[[Batch], list[Op]], parallelism: Parallelism, machine: Machine, *, max_sequences: int,
+        max_tokens: int, max_context: int, eager: bool = False, submission: float = 0.0, width: int = 1, sampled: int = 1,
+        prompts: bool = True,
+        passes: tuple[tuple[StepCost, int], ...] = (),
     ) -> None:  # fmt: skip
-        if np.any(encoder_tokens(model, 1.0)) or model.task != "generate":
-            raise UnsupportedError(
-                f"{model.name} has an encoder or generates no tokens; the serving simulator takes decoder-only "
-                "generating models"
-            )
-        self._ops_of = functools.partial(step_ops, model, parallelism, precision, sampler=sampler)
+        self._ops_of = ops_of
         self.machine, self.ranks, self.stages = machine, parallelism.attention_data, parallelism.pipeline
+        self.width, self.sampled = width, sampled
+        """New tokens of a decoding sequence in a step, and how many of them get logits."""
+        self.passes = passes
+        """Passes of a drafter behind the step: the first sees its prompts too, the others a token or more of every sequence."""
         self._lane_tokens = max(max_tokens // self.stages, 1)
         self.bound = machine.mode == "bound"
         self._captured = not eager and machine.accelerator.kind == "gpu"
         host = machine.engine.host
         self._host = host
-        self._submission = host.prompt_layer * model.num_layers + host.prompt_expert_layer * model.num_expert_layers
-        self._tabulate_tokens(max_tokens, max_sequences)
+        self._submission = submission
+        self._tabulate_tokens(max(max_tokens, max_sequences * width), max_sequences * sampled)
         self._tabulate_decode(max_sequences, max_context)
-        self._tabulate_prompts(max_tokens, max_context)
+        if prompts:
+            self._tabulate_prompts(max_tokens, max_context)
 
     # -- building ------------------------------------------------------------------------------------------------------
 
-    def _tabulate_tokens(self, max_tokens: int, max_sequences: int) -> None:
+    def _tabulate_tokens(self, max_tokens: int, max_sampled: int) -> None:
         self._exact = min(EXACT_TOKENS, max_tokens)
         tail = np.arange(self._exact + TOKEN_STEP, 1.25 * max_tokens + 2 * TOKEN_STEP, TOKEN_STEP)
         tokens = np.concatenate([np.arange(1, self._exact + 1), tail]).astype(float)
         self._last = float(tokens[-1])
         rows = self._price((Group(tokens * self.ranks, 1.0, 0.0, 1.0 / tokens / self.ranks),), groups=False)
         self.tokens_kernel, self.tokens_network = rows.kernel.tolist(), rows.network.tolist()
-        sampled = np.arange(1.0, max_sequences + 2.0)
+        sampled = np.arange(1.0, max_sampled + 2.0)
         rows = self._price((Group(float(self.ranks), 1.0, 0.0, sampled / self.ranks),), groups=False)
         self.head_kernel = [0.0, *(rows.kernel - self.tokens_kernel[0]).tolist()]
         self.head_network = [0.0, *(rows.network - self.tokens_network[0]).tolist()]
@@ -107,7 +112,7 @@ class StepCost:
             counts.append(min(max(counts[-1] + 1, round(counts[-1] * 1.02)), max_sequences))
         self._counts = counts
         shape = (len(counts), len(self.knots))
-        batch = (Group(np.repeat(counts, shape[1]).astype(float), 1.0, np.tile(self.knots, shape[0])),)
+        batch = (Group(np.repeat(counts, shape[1]).astype(float), float(self.width), np.tile(self.knots, shape[0])),)
         self._attention: list[list[float]] = self._price(batch, groups=True).kernel.reshape(shape).tolist()
         self._rows: dict[int, list[float]] = {}
         self._attention_rows: dict[int, list[float]] = {}
@@ -143,13 +148,12 @@ class StepCost:
 
     # -- reading -------------------------------------------------------------------------------------------------------
 
-    def finish(self, kernel: float, network: float, groups: int, sequences: float) -> float:
+    def finish(self, kernel: float, network: float, launches: float, sequences: float) -> float:
         """A step's seconds from its kernels and communication: launch gaps and host time added."""
         if self.bound:
             return max(kernel, network)
         device = kernel + network
         engine = self.machine.engine
-        launches = self.kernels + groups * self.kernels_per_group
         if self._captured:
             device += launches * engine.launch_gap
         else:
@@ -193,12 +197,28 @@ class StepCost:
         sequences = -(-sequences // self.stages)
         row = self._rows.get(sequences)
         if row is None:
-            local = max(sequences / self.ranks, 1.0)
-            kernel = self.tokens_at(self.tokens_kernel, local) + self.tokens_at_head(self.head_kernel, local)
-            network = self.tokens_at(self.tokens_network, local) + self.tokens_at_head(self.head_network, local)
-            row = [self.finish(kernel + value, network, 1, sequences) for value in self.attention_row(sequences)]
+            kernel, network, launches = self._decode_parts(sequences)
+            attention = self.attention_row(sequences)
+            for tables, times in self.passes:
+                one, exchanged, launched = tables._decode_parts(sequences)
+                kernel, network, launches = (
+                    kernel + times * one,
+                    network + times * exchanged,
+                    launches + times * launched,
+                )
+                drafts = tables.attention_row(sequences)
+                attention = [value + times * more for value, more in zip(attention, drafts, strict=True)]
+            row = [self.finish(kernel + value, network, launches, sequences) for value in attention]
             self._rows[sequences] = row
         return row
+
+    def _decode_parts(self, sequences: int) -> tuple[float, float, float]:
+        """Kernels beside attention, communication, and kernel launches of so many decodes alone."""
+        local = max(sequences / self.ranks, 1.0)
+        tokens, sampled = local * self.width, local * self.sampled
+        kernel = self.tokens_at(self.tokens_kernel, tokens) + self.tokens_at_head(self.head_kernel, sampled)
+        network = self.tokens_at(self.tokens_network, tokens) + self.tokens_at_head(self.head_network, sampled)
+        return kernel, network, self.kernels + self.kernels_per_group
 
     @staticmethod
     def tokens_at_head(table: list[float], sampled: float) -> float:
@@ -267,31 +287,52 @@ class StepCost:
         return max((carrying * lane + (stages - carrying) * alone) / stages, alone)
 
     def _mixed(self, count: float, new: float, pairs: float, sequences: int, context: float) -> float:
+        kernel, network, launches = self._mixed_parts(count, new, pairs, sequences, context)
+        waiting = self._waiting(count, new, sequences)
+        for place, (tables, times) in enumerate(self.passes):
+            if place:  # the prompts are cached by now: each is a sequence like the others
+                everyone = int(count) + sequences
+                grown = (context if sequences else 0.0) + count * (pairs / new + (new / count - 1) / 2)
+                one, exchanged, launched = tables._decode_parts(everyone)
+                one += tables.along(tables.attention_row(everyone), grown / everyone)
+            else:
+                one, exchanged, launched = tables._mixed_parts(count, new, pairs, sequences, context)
+                waiting += tables._waiting(count, new, sequences)
+            kernel, network, launches = kernel + times * one, network + times * exchanged, launches + times * launched
+        return self.finish(kernel, network, launches, count + sequences) + waiting
+
+    def _mixed_parts(
+        self, count: float, new: float, pairs: float, sequences: int, context: float
+    ) -> tuple[float, float, float]:
+        """Kernels, communication and kernel launches of prompts beside decodes."""
         ranks = self.ranks
         if ranks == 1:
-            tokens, sampled = float(new + sequences), float(count + sequences)
+            tokens, sampled = float(new + sequences * self.width), float(count + sequences * self.sampled)
         else:
             share = max(count / ranks, 1.0) / count
             decodes = max(sequences / ranks, min(sequences, 1.0))
-            tokens, sampled = new * share + decodes, count * share + decodes
+            tokens, sampled = new * share + decodes * self.width, count * share + decodes * self.sampled
         kernel = self.prompts(count, new, pairs)
         kernel += self.tokens_at(self.tokens_kernel, tokens) + self.tokens_at_head(self.head_kernel, sampled)
         if sequences:
             kernel += self.along(self.attention_row(sequences), context / sequences)
         network = self.tokens_at(self.tokens_network, tokens) + self.tokens_at_head(self.head_network, sampled)
-        seconds = self.finish(kernel, network, 2 if sequences else 1, count + sequences)
-        if self.bound or new <= ABSORBED_NEW_TOKENS * count or new + sequences <= self.machine.engine.captured_tokens:
-            return seconds
-        return seconds + self._submission
+        return kernel, network, self.kernels + (2 if sequences else 1) * self.kernels_per_group
+
+    def _waiting(self, count: float, new: float, sequences: int) -> float:
+        """Seconds that the device waits for the host to submit a step with prompts."""
+        if self.bound or new <= ABSORBED_NEW_TOKENS * count:
+            return 0.0
+        return self._submission if new + sequences * self.width > self.machine.engine.captured_tokens else 0.0
 
     def decode_step(self, sequences: int, context: float) -> float:
         """Seconds of one pure decode step of sequences whose contexts sum to ``context``."""
         return self.along(self.decode_row(sequences), context / sequences)
 
-    def decode_run(self, sequences: int, context: float, steps: int) -> float:
-        """Seconds of ``steps`` decode steps in a row: every sequence grows by one token a step, so the mean context does too.
+    def decode_run(self, sequences: int, context: float, steps: int, growth: float = 1.0) -> float:
+        """Seconds of ``steps`` decode steps in a row, the mean context growing by ``growth`` tokens a step.
 
-        Between two knots the terms rise evenly: n first + slope n (n - 1) / 2.
+        Between two knots the terms rise evenly: n first + slope growth n (n - 1) / 2.
         """
         row, knots = self.decode_row(sequences), self.knots
         mean, total = context / sequences, 0.0
@@ -300,15 +341,17 @@ class StepCost:
             low, high = knots[place], knots[place + 1]
             slope = (row[place + 1] - row[place]) / (high - low)
             first = row[place] + slope * (mean - low)
-            inside = steps if place == len(knots) - 2 else min(steps, max(math.ceil(high - mean), 1))
-            total += inside * first + slope * inside * (inside - 1) / 2
+            inside = steps if place == len(knots) - 2 else min(steps, max(math.ceil((high - mean) / growth), 1))
+            total += inside * first + slope * growth * inside * (inside - 1) / 2
             steps -= inside
             if not steps:
                 return total
-            mean += inside
+            mean += inside * growth
             place += 1
+            while place < len(knots) - 2 and mean >= knots[place + 1]:
+                place += 1
 
-    def decode_steps_until(self, sequences: int, context: float, seconds: float, most: int) -> int:
+    def decode_steps_until(self, sequences: int, context: float, seconds: float, most: int, growth: float = 1.0) -> int:
         """The fewest decode steps in a row that take at least ``seconds``; ``most`` where that many do not."""
         row, knots = self.decode_row(sequences), self.knots
         mean, done = context / sequences, 0
@@ -317,16 +360,19 @@ class StepCost:
             low, high = knots[place], knots[place + 1]
             slope = (row[place + 1] - row[place]) / (high - low)
             first = row[place] + slope * (mean - low)
-            inside = most - done if place == len(knots) - 2 else min(most - done, max(math.ceil(high - mean), 1))
-            taken = inside * first + slope * inside * (inside - 1) / 2
+            ahead = math.ceil((high - mean) / growth)
+            inside = most - done if place == len(knots) - 2 else min(most - done, max(ahead, 1))
+            taken = inside * first + slope * growth * inside * (inside - 1) / 2
             if taken >= seconds:
-                return done + fewest_terms(first, slope, seconds)
+                return done + fewest_terms(first, slope * growth, seconds)
             seconds -= taken
             done += inside
             if done >= most:
                 return most
-            mean += inside
+            mean += inside * growth
             place += 1
+            while place < len(knots) - 2 and mean >= knots[place + 1]:
+                place += 1
 
 
 def fewest_terms(first: float, slope: float, total: float) -> int:
@@ -373,10 +419,12 @@ def _geometric(low: float, high: float, ratio: float) -> list[float]:
 @functools.lru_cache(maxsize=16)
 def step_cost(
     model: ModelSpec, parallelism: Parallelism, precision: Precision, machine: Machine, *, max_sequences: int,
-    max_tokens: int, max_context: int, sampler: Sampler = "greedy", eager: bool = False,
+    max_tokens: int, max_context: int, sampler: Sampler = "greedy", eager: bool = False, drafter: Drafter | None = None,
 ) -> StepCost:  # fmt: skip
     """The tables of a deployment: steps of at most ``max_sequences`` decodes and ``max_tokens`` new tokens, contexts to
-    ``max_context``. Raises UnsupportedError for models with an encoder and models that generate nothing.
+    ``max_context``; with a ``drafter`` those of the steps that verify its drafts.
+
+    Raises UnsupportedError for models with an encoder and models that generate nothing.
 
     >>> from infersim import estimate
     >>> e = estimate("meta-llama/Llama-3.1-8B", "H100-SXM", mode="bound")
@@ -384,5 +432,25 @@ def step_cost(
     >>> round(cost.step(0, 0, 0, 1, 2047) * 1e3, 2)  # the decode step of one sequence at 2047 cached tokens
     4.56
     """
-    return StepCost(model, parallelism, precision, machine, max_sequences=max_sequences, max_tokens=max_tokens,
-                    max_context=max_context, sampler=sampler, eager=eager)  # fmt: skip
+    if np.any(encoder_tokens(model, 1.0)) or model.task != "generate":
+        raise UnsupportedError(
+            f"{model.name} has an encoder or generates no tokens; the serving simulator takes decoder-only "
+            "generating models"
+        )
+    build = functools.partial(StepCost, parallelism=parallelism, machine=machine, max_sequences=max_sequences,
+                              max_tokens=max_tokens, max_context=max_context, eager=eager)  # fmt: skip
+    target = functools.partial(step_ops, model, parallelism, precision, sampler=sampler)
+    waiting = submission_seconds(model, machine)
+    if drafter is None:
+        return build(target, submission=waiting)
+    width = drafter.speculation.verified
+    passes: list[tuple[StepCost, int]] = []
+    if drafter.model is not None:
+        drafting = functools.partial(drafter.pass_ops, parallelism)
+        own = submission_seconds(drafter.model, machine)
+        passes = [(build(drafting, submission=own, width=drafter.first_tokens), 1)]
+        passes += [
+            (build(drafting, width=tokens, sampled=tokens, prompts=False), times)
+            for tokens, times in drafter.later_passes.items()
+        ]
+    return build(target, submission=waiting, width=width, sampled=width, passes=tuple(passes))

@@ -10,6 +10,10 @@ from infersim.machine.machine import Machine
 from infersim.predict.memory import MemoryReport
 from infersim.specs.deployment import EngineKnobs
 from infersim.specs.engine import EngineSpec
+from infersim.specs.speculation import Speculation
+
+SHARES = 1024
+"""Parts of a token in which progress under drafts is counted, so that sums stay whole numbers."""
 
 
 @dataclass(frozen=True)
@@ -49,12 +53,23 @@ class Policy:
     """Blocks' worth of memory that every sequence takes whatever its length: recurrent states."""
     windows: tuple[tuple[float, float], ...] = ()
     """(blocks' worth per token, tokens at most) of layers that keep a window only."""
+    draft_tokens: int = 0
+    """Drafts of a sequence that a step verifies beside its next token; each takes a token of the step's budget."""
+    drafting_below: float = math.inf
+    """Steps with so many decoding sequences or more run plainly."""
 
     def __post_init__(self) -> None:
         if self.max_num_batched_tokens < self.max_num_seqs:
             raise SpecError(
                 f"max_num_batched_tokens {self.max_num_batched_tokens} is below max_num_seqs {self.max_num_seqs}: every "
                 "running sequence needs a token of the step's budget",
+                field="max_num_batched_tokens",
+            )
+        drafting = min(self.max_num_seqs, self.drafting_below - 1)
+        if self.draft_tokens and self.max_num_batched_tokens < drafting * (1 + self.draft_tokens):
+            raise SpecError(
+                f"max_num_batched_tokens {self.max_num_batched_tokens} is below {drafting:.0f} drafting sequences x "
+                f"{1 + self.draft_tokens} tokens; lower max_num_seqs or disable_by_batch_size",
                 field="max_num_batched_tokens",
             )
         if self.num_blocks < 1:
@@ -64,6 +79,16 @@ class Policy:
         """Blocks that hold so many cached tokens."""
         return -(-tokens // self.block_size)
 
+    def drafting_blocks(self, context: int, sequences: int) -> int:
+        """Blocks that hold ``sequences`` decoding ones with drafts, of ``context`` / SHARES tokens in all: the least that is
+        enough however the tokens are spread, room for the drafts of the next step included.
+
+        >>> Policy(8, 64, 16, 100, draft_tokens=3).drafting_blocks((12 + 13) * SHARES, 2)  # 16 and 17 tokens
+        3
+        """
+        whole = SHARES * self.block_size
+        return (context + sequences * ((1 + self.draft_tokens) * SHARES + whole - 1)) // whole
+
     def fixed_blocks(self, tokens: int) -> int:
         """Blocks' worth of memory beside the growing cache, for a sequence of ``tokens`` at its end."""
         windows = sum(rate * min(tokens, most) for rate, most in self.windows)
@@ -71,15 +96,24 @@ class Policy:
 
     def booked_blocks(self, prompt: int, output: int) -> int:
         """Blocks that admission books: the prompt and ``output_reserve`` of the cached output (its last token never is)."""
-        return self.blocks(prompt + math.ceil(self.output_reserve * max(output - 1, 0)))
+        tokens = prompt + math.ceil(self.output_reserve * max(output - 1, 0))
+        return self.drafting_blocks(tokens * SHARES, 1) + 1 if self.draft_tokens else self.blocks(tokens)
 
     def fits(self, prompt: int, output: int) -> bool:
         """Whether a request of this size can ever run."""
-        return self.blocks(prompt + output - 1) + self.fixed_blocks(prompt + output) <= self.num_blocks
+        most = self.blocks(prompt + output - 1)
+        if self.draft_tokens:
+            most = self.drafting_blocks((prompt + output - 1) * SHARES, 1) + 1
+        return most + self.fixed_blocks(prompt + output) <= self.num_blocks
 
 
 def policy_of(
-    engine: EngineSpec, knobs: EngineKnobs, machine: Machine, memory: MemoryReport, pipeline: int = 1
+    engine: EngineSpec,
+    knobs: EngineKnobs,
+    machine: Machine,
+    memory: MemoryReport,
+    pipeline: int = 1,
+    speculation: Speculation | None = None,
 ) -> Policy:
     """The scheduler of one replica. With ``pipeline`` stages every micro-batch in flight has a budget of its own.
 
@@ -108,8 +142,13 @@ def policy_of(
     mixed = engine.mixed_batches if knobs.mixed_batches is None else knobs.mixed_batches
     rules, continuous = engine.scheduling, knobs.batching == "continuous"
     reserve = rules.output_reserve if knobs.output_reserve is None else knobs.output_reserve
+    drafts, below = 0, math.inf
+    if speculation is not None:
+        drafts, below = speculation.num_speculative_tokens, (speculation.disable_by_batch_size or math.inf) * ranks
     if knobs.max_num_seqs is None:
         slots = min(slots, budget)
+        if slots * (1 + drafts) > budget and below > slots:
+            slots = budget // (1 + drafts)
     host_blocks, swap_seconds = 0, 0.0
     if knobs.preemption_mode == "swap" and rates.per_token:
         host_blocks = int(ranks * knobs.swap_space // (rates.per_token * block_size))
@@ -123,5 +162,5 @@ def policy_of(
         poll_steps=knobs.scheduler_recv_interval or 1, waiting_served_ratio=rules.waiting_served_ratio,
         max_waiting_tokens=rules.max_waiting_tokens, host_blocks=host_blocks, swap_seconds=swap_seconds,
         static=not continuous, batch_delay=knobs.batch_delay if knobs.batching == "dynamic" else math.inf,
-        state_blocks=state_blocks, windows=windows,
+        state_blocks=state_blocks, windows=windows, draft_tokens=drafts, drafting_below=below,
     )  # fmt: skip

@@ -11,7 +11,8 @@ from collections import OrderedDict
 from typing import Any
 
 from infersim.serving.cost import StepCost
-from infersim.serving.policy import Policy
+from infersim.serving.drafting import Drafts
+from infersim.serving.policy import SHARES, Policy
 from infersim.serving.records import Records, Totals
 from infersim.serving.replica import Source
 from infersim.serving.sequence import Sequence
@@ -70,8 +71,10 @@ class BlockCache:
 class ReferenceReplica:
     """One replica, one step at a time."""
 
-    def __init__(self, policy: Policy, cost: StepCost, source: Source, records: Records) -> None:
-        self.policy, self.cost, self.source, self.records = policy, cost, source, records
+    def __init__(
+        self, policy: Policy, cost: StepCost, source: Source, records: Records, drafts: Drafts | None = None
+    ) -> None:
+        self.policy, self.cost, self.source, self.records, self.drafts = policy, cost, source, records, drafts
         self.cache = BlockCache(policy.block_size) if policy.prefix_caching else None
         self.totals = Totals()
         self.clock = 0.0
@@ -80,6 +83,8 @@ class ReferenceReplica:
         """In the order of admission; those with all their target in the cache decode."""
         self.tokens: dict[int, int] = {}
         """Cached tokens of every running sequence."""
+        self.progress: dict[int, int] = {}
+        """SHARES of a token that every decoding sequence has made since its prompt was in the cache."""
         self.last: dict[int, float] = {}
         self.admissions = 0
         self.since_prefill = 0
@@ -94,6 +99,14 @@ class ReferenceReplica:
 
     def decodes(self) -> list[Sequence]:
         return [s for s in self.running if s.computed >= s.target]
+
+    def drafting(self) -> bool:
+        """Whether the next step drafts and verifies."""
+        return self.drafts is not None and len(self.decodes()) < self.policy.drafting_below
+
+    def contexts(self) -> int:
+        """Cached tokens of all decoding sequences under drafts, in SHARES, each to its last part of a token."""
+        return sum(s.target * SHARES + self.progress.get(s.id, 0) for s in self.decodes())
 
     def held(self, sequence: Sequence, more: int = 0) -> int:
         """Blocks of a running sequence: those of its whole target from the start, then as many as its tokens need."""
@@ -111,6 +124,9 @@ class ReferenceReplica:
     def used(self, more: int = 0) -> int:
         """Blocks in use now, or once every decoding sequence has ``more`` tokens."""
         decoding = {s.id for s in self.decodes()}
+        if self.drafts is not None:
+            blocks = {s.id: 0 if s.id in decoding else self.held(s) for s in self.running}
+            return self._sum(blocks) + (self.policy.drafting_blocks(self.contexts(), len(decoding)) if decoding else 0)
         return self._sum({s.id: self.held(s, more if s.id in decoding else 0) for s in self.running})
 
     def booked(self) -> int:
@@ -222,7 +238,8 @@ class ReferenceReplica:
     def plan(self, may_admit: bool) -> list[tuple[Sequence, int]]:
         """The prompts, or chunks of them, that this step carries."""
         policy = self.policy
-        budget = policy.max_num_batched_tokens - (len(self.decodes()) if policy.mixed else 0)
+        each = 1 + policy.draft_tokens if self.drafting() else 1
+        budget = policy.max_num_batched_tokens - (len(self.decodes()) * each if policy.mixed else 0)
         if policy.static and not self.running and may_admit:
             while self.waiting and len(self.running) < policy.max_num_seqs:
                 if not self.admit(self.head(), math.inf, True):
@@ -251,8 +268,8 @@ class ReferenceReplica:
             budget -= tokens
         return chunks
 
-    def token(self, sequence: Sequence) -> None:
-        """One more output token, at the present time."""
+    def token(self, sequence: Sequence, tokens: int = 1) -> None:
+        """One more output token, or several that come together, at the present time."""
         gaps, before = self.records.gaps, self.last.get(sequence.id)
         if before is None:
             self.records.first_token[sequence.id] = self.clock
@@ -261,15 +278,28 @@ class ReferenceReplica:
             gaps.total += self.clock - before
             gaps.count += 1
         self.last[sequence.id] = self.clock
-        sequence.done += 1
+        sequence.done += tokens
+
+    def advance(self, sequence: Sequence, drafting: bool) -> int:
+        """What a decoding sequence gets out of a step: a token, or the whole tokens that drafts bring it to."""
+        if self.drafts is None:
+            return 1
+        pace = self.drafts.pace(sequence.id, sequence.output) if drafting else SHARES
+        before = self.progress[sequence.id]
+        self.progress[sequence.id] = before + pace
+        return min((before + pace) // SHARES - before // SHARES, sequence.output - sequence.done)
 
     def one_step(self, chunks: list[tuple[Sequence, int]]) -> None:
         policy, totals = self.policy, self.totals
         decodes = self.decodes() if policy.mixed or not chunks else []
         new = sum(tokens for _, tokens in chunks)
         pairs = sum(tokens * s.computed + tokens * (tokens + 1) / 2 for s, tokens in chunks)
-        context = sum(self.tokens[s.id] for s in decodes)
-        seconds = self.stall + self.cost.step(len(chunks), new, pairs, len(decodes), context)
+        drafting = self.drafting()
+        cost = self.drafts.cost if self.drafts is not None and drafting else self.cost
+        context: float = sum(self.tokens[s.id] for s in decodes)
+        if self.drafts is not None and decodes:
+            context = self.contexts() / SHARES
+        seconds = self.stall + cost.step(len(chunks), new, pairs, len(decodes), context)
         totals.swap_time += self.stall
         self.stall = 0.0
         self.peak_blocks = max(self.peak_blocks, self.used(more=1) if decodes else self.used())
@@ -278,13 +308,14 @@ class ReferenceReplica:
         totals.steps += 1
         totals.busy += seconds
         totals.prefill_tokens += new
-        totals.decode_tokens += len(decodes)
         self.since_prefill = 0 if chunks else self.since_prefill + 1
         self.since_poll = policy.poll_steps if chunks else self.since_poll + 1
         self.held_back = 0 if chunks else self.held_back
         for sequence in decodes:
-            self.tokens[sequence.id] += 1
-            self.token(sequence)
+            tokens = self.advance(sequence, drafting)
+            self.tokens[sequence.id] += tokens
+            totals.decode_tokens += tokens
+            self.token(sequence, tokens)
         for sequence in sorted(decodes, key=lambda s: s.order):
             if sequence.done == sequence.output:
                 self.finish(sequence)
@@ -293,6 +324,7 @@ class ReferenceReplica:
             self.tokens[sequence.id] = sequence.computed
         for sequence, _ in chunks:
             if sequence.computed == sequence.target:
+                self.progress[sequence.id] = 0
                 self.token(sequence)
                 if sequence.done == sequence.output:
                     self.finish(sequence)
@@ -320,7 +352,8 @@ class ReferenceReplica:
                     if not ready:
                         self.clock = min(source.next_time, deadline)
                         continue
-            preempted = policy.mixed and bool(self.decodes()) and self.make_room_for_decodes()
+            ahead = policy.mixed or self.drafts is not None
+            preempted = ahead and bool(self.decodes()) and self.make_room_for_decodes()
             chunks = self.plan(may_admit=not preempted)
             if not chunks and not policy.mixed:
                 self.make_room_for_decodes()

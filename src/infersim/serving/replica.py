@@ -35,7 +35,10 @@ class Source(Protocol):
 
 
 class Replica:
-    """The state of one replica; ``run`` moves it on."""
+    """The state of one replica; ``run`` moves it on. ``drafting.DraftingReplica`` is one whose decodes verify drafts."""
+
+    books_ahead = False
+    """Whether blocks of decodes are booked in steps of prompts alone, too."""
 
     def __init__(self, policy: Policy, cost: StepCost, source: Source, records: Records, number: int = 0) -> None:
         self.policy, self.cost, self.source, self.records, self.number = policy, cost, source, records, number
@@ -228,32 +231,50 @@ class Replica:
             else:
                 self.decoding = [entry for entry in self.decoding if entry[2] is not victim]
                 heapq.heapify(self.decoding)
-                steps = self.step - victim.join_step
-                if not steps and victim.last_token in self.fresh:
+                done = victim.done
+                self._stop_decoding(victim)
+                if victim.done > done:
+                    victim.last_token = self.last_token
+                elif victim.last_token in self.fresh:
                     self.fresh.remove(victim.last_token)
-                cached = victim.joined + steps
-                self.residues[(victim.joined - victim.join_step) % size] -= 1
-                self.context -= cached
-                self._swap_out(victim, cached)
-                self._release(victim, cached, -(-cached // size))
-                victim.done += steps
-                victim.last_token = self.last_token if steps else victim.last_token
-                victim.target = cached + 1
             victim.computed = 0
             if policy.priority:
                 heapq.heappush(self.waiting, (victim.priority, victim.id, victim))
             else:
                 self.waiting.appendleft(victim)
-            needed = self.residues[-self.step % size]
+            needed = self._needed()
+
+    def _stop_decoding(self, victim: Sequence) -> None:
+        """Take a preempted sequence, off the heap already, out of the sums; it begins again with what it has said so far."""
+        size, steps = self.policy.block_size, self.step - victim.join_step
+        cached = victim.joined + steps
+        self.residues[(victim.joined - victim.join_step) % size] -= 1
+        self.context -= cached
+        self._swap_out(victim, cached)
+        self._release(victim, cached, -(-cached // size))
+        self.totals.decode_tokens += steps
+        victim.done += steps
+        victim.target = cached + 1
 
     # -- what the next step carries ------------------------------------------------------------------------------------
 
+    def _needed(self) -> int:
+        """Blocks that the decodes' next step takes."""
+        return self.residues[-self.step % self.policy.block_size]
+
+    def _growth(self) -> int:
+        """Tokens that all decodes together get in a step."""
+        return len(self.decoding)
+
+    def _budget(self) -> int:
+        """Tokens of the next step that are left for prompts."""
+        return self.policy.max_num_batched_tokens - (len(self.decoding) if self.policy.mixed else 0)
+
     def _grow(self) -> None:
         """Take the blocks of the decodes' next step, preempting where there are too few."""
-        policy = self.policy
-        needed = self.residues[-self.step % policy.block_size]
+        needed = self._needed()
         if needed:
-            if self.used + needed > policy.num_blocks:
+            if self.used + needed > self.policy.num_blocks:
                 needed = self._preempt(needed)
             self.used += needed
             self._make_room()
@@ -283,7 +304,7 @@ class Replica:
     def _plan_prefill(self) -> list[tuple[Sequence, int]]:
         """Prompts, or chunks of them, that the next step carries."""
         policy = self.policy
-        budget = policy.max_num_batched_tokens - (len(self.decoding) if policy.mixed else 0)
+        budget = self._budget()
         if policy.static and not self.decoding and not self.prefilling:
             while self.waiting and len(self.prefilling) < policy.max_num_seqs and self._admit(math.inf, True):
                 pass
@@ -335,7 +356,9 @@ class Replica:
         decoding, size = self.decoding, self.policy.block_size
         while decoding and decoding[0][0] == self.step:
             sequence = heapq.heappop(decoding)[2]
-            cached = sequence.joined + self.step - sequence.join_step
+            steps = self.step - sequence.join_step
+            cached = sequence.joined + steps
+            self.totals.decode_tokens += steps
             self.context -= cached
             self.residues[(sequence.joined - sequence.join_step) % size] -= 1
             self._finish(sequence, cached, -(-cached // size))
@@ -360,8 +383,7 @@ class Replica:
         self.held, self.since_poll = 0, self.policy.poll_steps
         if decoding:
             self.step += 1
-            self.context += decoding
-            totals.decode_tokens += decoding
+            self.context += self._growth()
             gaps = records.gaps
             gap = self.clock - self.last_token
             gaps.add(gap, decoding)
@@ -393,24 +415,33 @@ class Replica:
             return
         if self.last_token != clock:
             self.fresh.append(clock)
+        self._join(sequence)
+
+    def _join(self, sequence: Sequence) -> None:
+        """A sequence begins to decode."""
         sequence.joined, sequence.join_step = sequence.target, self.step
         self.residues[(sequence.target - self.step) % self.policy.block_size] += 1
         self.context += sequence.target
         heapq.heappush(self.decoding, (self.step + sequence.output - sequence.done, sequence.order, sequence))
 
     def _most_steps(self) -> int:
-        """Decode steps until one ends or the pool is full, or a closed gate opens by count.
-
-        The blocks of the first step are taken already; those of all n come to residues over n consecutive places.
-        """
-        policy, size = self.policy, self.policy.block_size
+        """Decode steps until one ends or the pool is full, or a closed gate opens by count."""
+        policy = self.policy
         steps = self.decoding[0][0] - self.step
         if self.waiting and self.lacking == "turn" and not policy.static:
             gate = (
                 policy.hold_steps - self.held if policy.hold_steps else policy.max_waiting_tokens - self.since_prefill
             )
             steps = min(steps, max(gate, 1))
-        count, room = len(self.decoding), policy.num_blocks - self.used
+        return self._room_steps(steps)
+
+    def _room_steps(self, steps: int) -> int:
+        """The most of ``steps`` decode steps whose blocks are there.
+
+        The blocks of the first step are taken already; those of all n come to residues over n consecutive places.
+        """
+        size = self.policy.block_size
+        count, room = len(self.decoding), self.policy.num_blocks - self.used
         if steps > 1 and room < ((steps - 2) // size + 1) * count:
             whole = max(room // count - 1, 0)
             room -= whole * count
@@ -423,20 +454,20 @@ class Replica:
             steps = min(steps, done)
         return steps
 
-    def _grown(self, steps: int) -> int:
-        """Blocks that the decodes take in the steps after the first of ``steps``."""
+    def _take(self, steps: int) -> None:
+        """Take the blocks of the decodes' steps after the first of ``steps``."""
         size = self.policy.block_size
         whole, rest = divmod(steps - 1, size)
         start = self.step + 1
         grown = whole * len(self.decoding)
         for place in range(start, start + rest):
             grown += self.residues[-place % size]
-        return grown
+        self.used += grown
 
     def _decode_steps(self, limit: float, *, single: bool) -> None:
         """As many decode steps as nothing can change in between."""
         policy, cost, totals, gaps = self.policy, self.cost, self.totals, self.records.gaps
-        count, context = len(self.decoding), self.context
+        count, context, growth = len(self.decoding), self.context, self._growth()
         steps = 1 if single else self._most_steps()
         first = cost.decode_step(count, context)
         seconds = first
@@ -456,7 +487,7 @@ class Replica:
                         steps = cost.decode_steps_until(count, context, room, steps)
                         seconds = cost.decode_run(count, context, steps)
         if steps > 1:
-            self.used += self._grown(steps)
+            self._take(steps)
             self._make_room()
         if self.stall:  # after a preemption, so a single step
             first += self.stall
@@ -468,10 +499,9 @@ class Replica:
             self.held += steps
         self._spend(seconds - self.stall, count)
         totals.steps += steps
-        totals.decode_tokens += steps * count
         self.step += steps
         self.since_prefill += steps
-        self.context += steps * count
+        self.context += steps * growth
         stalled, fresh = start - self.last_token, self.fresh
         gaps.count += steps * count
         gaps.total += seconds * count
@@ -484,11 +514,11 @@ class Replica:
                 gaps.total += start - token
             self.fresh = []
             if steps > 1:
-                gaps.add_run(first, cost.decode_step(count, context + (steps - 1) * count), steps - 1, count)
+                gaps.add_run(first, cost.decode_step(count, context + (steps - 1) * growth), steps - 1, count)
         elif steps == 1:
             gaps.add(first, count)
         else:
-            gaps.add_run(first, cost.decode_step(count, context + (steps - 1) * count), steps, count)
+            gaps.add_run(first, cost.decode_step(count, context + (steps - 1) * growth), steps, count)
         self.last_token = self.clock
         self._end_decodes()
 
@@ -541,13 +571,13 @@ class Replica:
                     self.clock = wake
                     continue
             before = totals.preemptions
-            if policy.mixed and self.decoding:
+            if self.decoding and (policy.mixed or self.books_ahead):
                 self._grow()
             if totals.preemptions == before:
                 chunks = self._plan_prefill()
             else:
                 self.lacking = "blocks"
-                chunks, _ = self._continue_prefill(policy.max_num_batched_tokens - len(self.decoding))
+                chunks, _ = self._continue_prefill(self._budget())
             if chunks:
                 self._prefill_step(chunks)
             else:

@@ -15,8 +15,9 @@ class Sequence:
     included, is kept under ``own``.
     """
 
-    __slots__ = ("arrival", "blocks", "booked", "computed", "done", "fixed", "host_blocks", "id", "join_step", "joined", "last_token",
-                 "order", "output", "own", "prefix", "priority", "prompt", "shared_blocks", "swapped", "target", "turn")  # fmt: skip
+    __slots__ = ("arrival", "blocks", "booked", "computed", "done", "fixed", "host_blocks", "id", "join_step", "joined",
+                 "last_token", "order", "output", "own", "pace", "prefix", "priority", "progress", "prompt", "shared_blocks",
+                 "swapped", "target", "turn")  # fmt: skip
 
     def __init__(
         self, number: int, arrival: float, prompt: int, output: int, *, priority: int = 0,
@@ -41,3 +42,5 @@ class Sequence:
         self.joined = self.join_step = 0
         """Cached tokens when it began to decode, and the decode step at which it did."""
         self.last_token = arrival
+        self.pace = self.progress = 0
+        """Under drafts, in SHARES of a token: what a step yields, and what it has since it joined until the pace last changed."""

@@ -2,7 +2,8 @@
 
 Looked through in this order: folders given to ``add_spec_folder``, those in the environment variable
 ``INFERSIM_SPECS`` (separated as PATH is), then the bundled ones. A folder holds ``accelerators/``, ``systems/``,
-``engines/``, ``overheads/``, ``models/`` and ``calibrations/``, each with one YAML file per thing, named after it.
+``engines/``, ``overheads/``, ``models/``, ``calibrations/`` and ``acceptance/``, each with one YAML file per thing, named
+after it.
 """
 
 from __future__ import annotations
@@ -34,7 +35,9 @@ _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 def _bundled(kind: str) -> Path:
     """The folder of shipped specs of a kind, inside the wheel or beside the checkout."""
     package = Path(__file__).resolve().parents[1]
-    home = Path("model_specs") if kind == "models" else Path("hardware_specs") / kind
+    home = {"models": Path("model_specs"), "acceptance": Path("workload_specs") / kind}.get(
+        kind, Path("hardware_specs") / kind
+    )
     inside, beside = package / home, package.parents[1] / home
     return inside if inside.is_dir() else beside
 
@@ -190,11 +193,10 @@ def find(kind: str, name: str) -> Path:
             aliases.setdefault(alias.strip().strip("'\"").lower(), path)
     if name.lower() in aliases:
         return aliases[name.lower()]
-    hint = (
-        did_you_mean(name, known)
-        if nearest(name, known)
-        else f"see `infersim {'models' if kind == 'models' else 'hardware'}`"
-    )
+    listed = f"see `infersim {'models' if kind == 'models' else 'hardware'}`"
+    if kind == "acceptance":
+        listed = f"known: {', '.join(known)}"
+    hint = did_you_mean(name, known) if nearest(name, known) else listed
     raise UnknownNameError(f"no {noun} is called {name!r}; {hint}")
 
 
