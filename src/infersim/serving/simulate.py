@@ -7,14 +7,16 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from infersim.errors import DoesNotFitError, SpecError, did_you_mean
+from infersim.ops.drafts import Drafter
 from infersim.predict.estimate import Estimate, estimate
 from infersim.serving.arrivals import LONGEST_RUN, ClosedLoop
 from infersim.serving.cost import StepCost, step_cost
+from infersim.serving.drafting import DraftingReplica, Drafts
 from infersim.serving.fleet import Fleet, Inbox, Routing
 from infersim.serving.policy import Policy, policy_of
 from infersim.serving.pools import Pools, PrefillPool, transfer_between
 from infersim.serving.records import Records
-from infersim.serving.replica import Replica
+from infersim.serving.replica import Replica, Source
 from infersim.serving.result import ServingResult
 from infersim.serving.source import build_source
 from infersim.serving.target import Limit, read_limits
@@ -67,7 +69,7 @@ def simulate(
     )
     pool = None
     if prefill is not None:
-        differs = {**deployment, "replicas": 1, **prefill}
+        differs = {**deployment, "replicas": 1, "speculation": None, **prefill}
         pool = estimate(
             model, differs.pop("gpu", gpu), input_tokens=wanted.mean_input, output_tokens=1, concurrency=1, **differs
         )
@@ -119,13 +121,20 @@ def simulate_deployment(
         traffic, records, seed=seed, request=host.request if calibrated else 0.0, token=host.token if calibrated else 0.0,
         fits=fits, speedup=speedup,
     )  # fmt: skip
+    drafts = drafts_of(deployment, policy, longest, seed)
+
+    def build(requests: Source, number: int) -> Replica:
+        if drafts is None:
+            return Replica(policy, cost, requests, records, number)
+        return DraftingReplica(policy, cost, requests, records, number, drafts=drafts)
+
     count = deployment.parallelism.replicas
     run: Callable[[], None]
     pool: PrefillPool | None = None
     if prefill is not None and front is not None:
         ways = prefill.parallelism.replicas
         first_inboxes, inboxes = [Inbox(None) for _ in range(ways)], [Inbox(None) for _ in range(count)]
-        replicas = [Replica(policy, cost, inbox, records, number) for number, inbox in enumerate(inboxes)]
+        replicas = [build(inbox, number) for number, inbox in enumerate(inboxes)]
         firsts = [
             Replica(front[0], front[1], inbox, records, count + number) for number, inbox in enumerate(first_inboxes)
         ]
@@ -133,11 +142,11 @@ def simulate_deployment(
                            tuple(r.totals for r in firsts), tuple(r.series for r in firsts))  # fmt: skip
         run = Pools(firsts, first_inboxes, replicas, inboxes, source, records, pool, routing).run
     elif count == 1:
-        replicas = [Replica(policy, cost, source, records)]
+        replicas = [build(source, 0)]
         run = replicas[0].run
     else:
         inboxes = [Inbox(source.finished if source.reacts else None) for _ in range(count)]
-        replicas = [Replica(policy, cost, inbox, records, number) for number, inbox in enumerate(inboxes)]
+        replicas = [build(inbox, number) for number, inbox in enumerate(inboxes)]
         run = Fleet(replicas, inboxes, source, routing).run
     if progress is not None:
         source.progress = lambda drawn: progress(drawn, traffic.num_requests)
@@ -153,12 +162,26 @@ def simulate_deployment(
 def scheduler_of(deployment: Estimate) -> tuple[Policy, StepCost, float]:
     """A replica's scheduler, the tables of its step times, and the longest request it takes [tokens]."""
     knobs, machine, model = deployment.knobs, deployment.machine, deployment.model
-    policy = policy_of(machine.engine, knobs, machine, deployment.memory, deployment.parallelism.pipeline)
+    speculation = deployment.drafter.speculation if deployment.drafter is not None else None
+    policy = policy_of(
+        machine.engine, knobs, machine, deployment.memory, deployment.parallelism.pipeline, speculation=speculation
+    )
     longest = min(model.max_position_embeddings or math.inf, knobs.max_model_len or math.inf)
+    return policy, _tables(deployment, policy, longest, None), longest
+
+
+def drafts_of(deployment: Estimate, policy: Policy, longest: float, seed: int) -> Drafts | None:
+    """What drafts for a replica's requests; None without speculative decoding."""
+    drafter = deployment.drafter
+    if drafter is None:
+        return None
+    return Drafts(drafter.reached, _tables(deployment, policy, longest, drafter), seed)
+
+
+def _tables(deployment: Estimate, policy: Policy, longest: float, drafter: Drafter | None) -> StepCost:
     context = int(min(longest, LONGEST_CONTEXT, policy.num_blocks * policy.block_size))
-    cost = step_cost(
-        model, deployment.parallelism, deployment.precision, machine, max_sequences=policy.max_num_seqs,
-        max_tokens=policy.max_num_batched_tokens, max_context=max(context, 16), sampler=deployment.sampler,
-        eager=knobs.enforce_eager,
+    return step_cost(
+        deployment.model, deployment.parallelism, deployment.precision, deployment.machine,
+        max_sequences=policy.max_num_seqs, max_tokens=policy.max_num_batched_tokens, max_context=max(context, 16),
+        sampler=deployment.sampler, eager=deployment.knobs.enforce_eager, drafter=drafter,
     )  # fmt: skip
-    return policy, cost, longest
