@@ -107,6 +107,13 @@ def estimate(
     enforce_eager: Annotated[
         bool, typer.Option("--enforce-eager", help="No CUDA graphs.", rich_help_panel=DEPLOYMENT)
     ] = False,
+    speculative_config: Annotated[
+        str | None,
+        typer.Option(
+            help="Drafts, as vLLM's JSON or method=eagle3,num_speculative_tokens=3,acceptance=0.7.",
+            rich_help_panel=DEPLOYMENT,
+        ),
+    ] = None,
     input_tokens: Annotated[
         float, typer.Option("--input", "-i", help="Mean prompt length.", rich_help_panel=WORKLOAD)
     ] = 1024,
@@ -174,6 +181,7 @@ def estimate(
             mode=mode.value, input_tokens=input_tokens, output_tokens=output_tokens, concurrency=concurrency,
             prefix_hit=prefix_hit, num_requests=num_requests, fixed_lengths=fixed_lengths,
             price_per_hour=price, target=target, sampler=sampler, knobs=knobs,  # type: ignore[arg-type]
+            speculation=speculative_config,
         )
         for name in gpus
     ]  # fmt: skip

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from infersim.specs.model import ModelSpec
 
 BAR_WIDTH = 50
-PART_STYLES = {"weights": ("#", "blue"), "activations": ("=", "magenta"), "runtime": ("+", "red"),
+PART_STYLES = {"weights": ("#", "blue"), "draft weights": ("%", "cyan"), "activations": ("=", "magenta"), "runtime": ("+", "red"),
                "CUDA graphs": ("+", "red"), "KV cache": ("-", "green")}  # fmt: skip
 
 
@@ -52,7 +52,8 @@ def memory_legend(memory: MemoryReport) -> Text:
     """What the marks of the bar stand for, with sizes."""
     legend = Text(" ")
     runtime = memory.runtime + memory.cuda_graphs
-    for name, size in (("weights", memory.weights), ("activations", memory.activations), ("runtime", runtime),
+    draft = [("draft weights", memory.draft)] if memory.draft else []
+    for name, size in (("weights", memory.weights), *draft, ("activations", memory.activations), ("runtime", runtime),
                        ("KV cache", memory.kv_pool)):  # fmt: skip
         mark, style = PART_STYLES[name]
         legend.append(f"{mark} ", style)
@@ -111,6 +112,8 @@ def estimate_screen(answer: Estimate, *, rows: int = 5, sources: bool = False) -
         return Group(*parts)
     parts.append(Text(_room(answer), style="dim"))
     parts += [Text(), _figures(answer)]
+    if answer.drafter is not None:
+        parts.append(Text(_drafts(answer), style="dim"))
     if answer.workload.num_requests is not None:
         run = f"means over a run of {answer.workload.num_requests:,.0f} requests that starts with all users at once"
         parts.append(Text(run, style="dim"))
@@ -148,6 +151,17 @@ def _room(answer: Estimate) -> str:
     held = f"{sequences:,.0f} x {tokens:,.0f} tokens" if sequences < 1e9 else "any number of sequences"
     alone = f"one of {longest:,.0f}" if longest < 1e9 else "one of any length"
     return f"  KV cache: {show(rate, 'B', binary=True)}/token per device; room for {held}, or {alone}"
+
+
+def _drafts(answer: Estimate) -> str:
+    """What drafting does to decoding here."""
+    assert answer.drafter is not None
+    said = f"drafts: {answer.drafter.speculation}"
+    if not answer.drafting:
+        return f"{said}; off at this batch"
+    limit = answer.break_even_batch
+    until = f"slower from {limit:,} sequences on" if limit else "worth it up to 1,024 sequences"
+    return f"{said}; decoding {answer.speculative_speedup:.2f} times as fast, {until}"
 
 
 def _figures(answer: Estimate) -> Table:

@@ -37,6 +37,10 @@ def simulate(
     kv_cache: Annotated[str | None, _option("Format of the KV cache.", DEPLOYMENT)] = None,
     engine: Annotated[str, _option("vllm, sglang, trtllm, tgi.", DEPLOYMENT)] = "vllm",
     system: Annotated[str | None, _option("Node or rack the GPUs sit in.", DEPLOYMENT)] = None,
+    speculative_config: Annotated[
+        str | None,
+        _option("Drafts: vLLM's JSON or method=eagle3,num_speculative_tokens=3,acceptance=0.7.", DEPLOYMENT),
+    ] = None,
     max_num_seqs: Annotated[int | None, _option("Sequences per replica at most.", DEPLOYMENT)] = None,
     max_num_batched_tokens: Annotated[int | None, _option("Tokens per step at most.", DEPLOYMENT)] = None,
     gpu_memory_utilization: Annotated[float | None, _option("Share of memory the engine takes.", DEPLOYMENT)] = None,
@@ -146,7 +150,7 @@ def simulate(
     deployment = {
         "tensor_parallel": tp, "pipeline_parallel": pp, "attention_data_parallel": adp, "expert_parallel": ep,
         "context_parallel": cp, "replicas": replicas, "precision": precision, "kv_cache": kv_cache, "engine": engine,
-        "system": system, "mode": mode, "knobs": knobs,
+        "system": system, "mode": mode, "knobs": knobs, "speculation": speculative_config,
     }  # fmt: skip
     limits = read_limits(target) if target is not None else ()
     rates = read_rates(request_rate)

@@ -40,7 +40,8 @@ class ServingResult:
 
     Latencies are of completed requests; ``requests`` marks which count: by default all of them, ``settled()`` gives the same
     result without warm-up and drain. TTFT is client-side: queueing and the host's work on a request included. TPOT of a request
-    is (end-to-end - TTFT) / (output tokens - 1), ITL every gap between two tokens of a request, pooled.
+    is (end-to-end - TTFT) / (output tokens - 1), ITL every gap between two tokens of a request, pooled; the tokens that a step
+    with drafts yields arrive together and count as one, as load generators that time the chunks of a stream see them.
     """
 
     deployment: Estimate
@@ -171,6 +172,12 @@ class ServingResult:
         """Share of the counted prompts' tokens that the prefix cache held at their first admission."""
         prompts = self.tokens("prompt_tokens")
         return self.tokens("cached_tokens") / prompts if prompts else 0.0
+
+    @property
+    def tokens_per_step(self) -> float:
+        """Tokens of a sequence that come together, averaged over the decode steps of the whole run: above one with drafts."""
+        gaps = self.records.gaps.count
+        return sum(totals.decode_tokens for totals in self.totals) / gaps if gaps else math.nan
 
     @property
     def mean_running(self) -> float:
@@ -318,6 +325,9 @@ class ServingResult:
             "prefix_hit_rate": self.prefix_hit_rate, "goodput_requests_per_s": self.goodput,
             "missed_targets": self.missed_targets,
         }  # fmt: skip
+        if self.deployment.drafter is not None:
+            result["speculation"] = self.deployment.drafter.speculation.model_dump(exclude_none=True)
+            result["tokens_per_step"] = self.tokens_per_step if math.isfinite(self.tokens_per_step) else None
         for metric in ("ttft", "tpot", "itl", "e2e"):
             values = {"mean": self.mean(metric)} | {f"p{p}": self.percentile(metric, p) for p in (50, 90, 95, 99)}
             for figure, value in values.items():
@@ -362,5 +372,7 @@ class ServingResult:
             lines.append(
                 f"{self.requests_per_second:,.2f} requests/s   {self.output_tokens_per_second:,.0f} output tokens/s"
             )
+        if self.deployment.drafter is not None and math.isfinite(self.tokens_per_step):
+            lines.append(f"drafts: {self.tokens_per_step:.2f} tokens a step")
         wrapped = (textwrap.fill(warning, WIDTH, subsequent_indent="  ") for warning in self.warnings)
         return "\n".join([*lines, *wrapped])
