@@ -146,9 +146,7 @@ class Estimate:
     @property
     def drafting(self) -> bool:
         """Whether tokens are drafted at the steady number of running sequences."""
-        off = self.drafter.speculation.disable_by_batch_size if self.drafter else None
-        running = float(self._steady().running) / self.parallelism.attention_data
-        return self.drafter is not None and (off is None or running < off)
+        return bool(self._steady().drafting)
 
     @functools.cached_property
     def speculative_speedup(self) -> float:
@@ -453,8 +451,11 @@ def estimate(
     _fits_model_length(spec, workload, knobs, longest)
     drafter = None
     if speculation is not None:
-        config = speculation if isinstance(speculation, Speculation) else validate(Speculation, speculation)
-        drafter = resolve_drafter(spec, config, formats, machine.accelerator, parallelism)
+        try:
+            config = speculation if isinstance(speculation, Speculation) else validate(Speculation, speculation)
+            drafter = resolve_drafter(spec, config, formats, machine.accelerator, parallelism)
+        except SpecError as error:
+            raise SpecError(str(error), field="speculative_config") from error
     memory = memory_report(spec, parallelism, formats, machine, knobs, longest_wanted=longest, drafter=drafter)
     state = None
     in_step = workload.fixed_lengths and not machine.engine.mixed_batches

@@ -69,6 +69,8 @@ class SteadyState:
     """The pure decode step at the steady number of sequences of one micro-batch."""
     tokens_per_step: Numbers = 1.0
     """Tokens that a sequence gets in a decode step: more than one where drafts are verified."""
+    drafting: Any = False
+    """Whether decode steps verify drafts."""
 
 
 def encoder_tokens(model: ModelSpec, tokens: Numbers) -> Numbers:
@@ -113,7 +115,8 @@ def steady_state(
 ) -> SteadyState:
     """The closed form for one replica with ``users`` in a closed loop.
 
-    A ``drafter`` rests where its ``disable_by_batch_size`` sequences or more would decode at once with it.
+    A ``drafter`` rests where its ``disable_by_batch_size`` sequences or more (the mean, rounded) would decode at once with it;
+    load that swings about that number makes it draft now and then, which only the simulator sees.
 
     ``input_tokens`` I of which ``cached_tokens`` need no prefill, ``output_tokens`` O; embedding and reranking models have no
     decode steps and E2E is TTFT. ``burst_share`` of the requests came at once at the start (0: a load that never
@@ -130,7 +133,7 @@ def steady_state(
             for one in (drafter.always(), None)
         )  # fmt: skip
         threshold = drafter.speculation.disable_by_batch_size * parallelism.attention_data
-        return _either(np.asarray(drafted.running) < threshold, drafted, plain)
+        return _either(np.round(drafted.running) < threshold, drafted, plain)
     engine, stages, ranks = machine.engine, parallelism.pipeline, parallelism.attention_data
     prompt, cached, output, users = (
         np.asarray(x, dtype=float) for x in (input_tokens, cached_tokens, output_tokens, users)
@@ -230,6 +233,7 @@ def steady_state(
         prefill_share=minimum(1.0, rate * chunks * extra / stages / together),
         prefill_batch=(Group(1.0, chunk[()], mean_cached[()], encode=source, source=source),),
         decode_batch=(Group(micro_batch, 1.0, context[()], source=source),), tokens_per_step=tokens_per_step[()],
+        drafting=drafter is not None,
     )  # fmt: skip
 
 
@@ -237,7 +241,17 @@ def _either(first: Any, yes: SteadyState, no: SteadyState) -> SteadyState:
     """One of two states, case by case."""
     if first.all() or not first.any():
         return yes if first.all() else no
-    names = ("ttft", "tpot", "e2e", "requests_per_second", "running", "waiting", "prefill_share", "tokens_per_step")
+    names = (
+        "ttft",
+        "tpot",
+        "e2e",
+        "requests_per_second",
+        "running",
+        "waiting",
+        "prefill_share",
+        "tokens_per_step",
+        "drafting",
+    )
     chosen = {name: np.where(first, getattr(yes, name), getattr(no, name)) for name in names}
     batches = {}
     for name in ("prefill_batch", "decode_batch"):

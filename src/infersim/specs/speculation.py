@@ -7,7 +7,7 @@ import re
 from itertools import pairwise
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationError, ValidatorFunctionWrapHandler, field_validator, model_validator
 
 from infersim.acceptance import expected_tokens, rate_of_length, reached_by
 from infersim.errors import SpecError
@@ -134,6 +134,16 @@ class Speculation(Spec):
         if found.get("tree") and "num_speculative_tokens" not in found:
             found["num_speculative_tokens"] = sum(width for width in found["tree"] if isinstance(width, int))
         return found
+
+    @field_validator("acceptance", mode="wrap")
+    @classmethod
+    def _acceptance(cls, given: Any, read: ValidatorFunctionWrapHandler) -> Any:
+        try:
+            return read(given)
+        except ValidationError:
+            raise ValueError(
+                f"a rate from 0 to 1, a list of one for each draft, or the name of a published table, got {given!r}"
+            ) from None
 
     @model_validator(mode="after")
     def _agrees(self) -> Speculation:
