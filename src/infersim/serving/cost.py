@@ -65,8 +65,7 @@ class StepCost:
     def __init__(
         self, ops_of: Callable[[Batch], list[Op]], parallelism: Parallelism, machine: Machine, *, max_sequences: int,
         max_tokens: int, max_context: int, eager: bool = False, submission: float = 0.0, width: int = 1, sampled: int = 1,
-        prompts: bool = True,
-        passes: tuple[tuple[StepCost, int], ...] = (),
+        prompts: bool = True, passes: tuple[tuple[StepCost, int], ...] = (),
     ) -> None:  # fmt: skip
         self._ops_of = ops_of
         self.machine, self.ranks, self.stages = machine, parallelism.attention_data, parallelism.pipeline
@@ -79,7 +78,7 @@ class StepCost:
         self._captured = not eager and machine.accelerator.kind == "gpu"
         host = machine.engine.host
         self._host = host
-        self._submission = submission
+        self._submission, self._captured_tokens = submission, machine.engine.captured_tokens
         self._tabulate_tokens(max(max_tokens, max_sequences * width), max_sequences * sampled)
         self._tabulate_decode(max_sequences, max_context)
         if prompts:
@@ -287,24 +286,29 @@ class StepCost:
         return max((carrying * lane + (stages - carrying) * alone) / stages, alone)
 
     def _mixed(self, count: float, new: float, pairs: float, sequences: int, context: float) -> float:
-        kernel, network, launches = self._mixed_parts(count, new, pairs, sequences, context)
-        waiting = self._waiting(count, new, sequences)
-        for place, (tables, times) in enumerate(self.passes):
-            if place:  # the prompts are cached by now: each is a sequence like the others
-                everyone = int(count) + sequences
-                grown = (context if sequences else 0.0) + count * (pairs / new + (new / count - 1) / 2)
+        kernel, network, launches, waiting = self._mixed_parts(count, new, pairs, sequences, context)
+        if self.passes:
+            (first, _), *later = self.passes
+            parts = [(1, *first._mixed_parts(count, new, pairs, sequences, context))]
+            everyone = int(count) + sequences  # the prompts are cached by now: each is a sequence like the others
+            grown = (context if sequences else 0.0) + count * (pairs / new + (new / count - 1) / 2)
+            for tables, times in later:
                 one, exchanged, launched = tables._decode_parts(everyone)
                 one += tables.along(tables.attention_row(everyone), grown / everyone)
-            else:
-                one, exchanged, launched = tables._mixed_parts(count, new, pairs, sequences, context)
-                waiting += tables._waiting(count, new, sequences)
-            kernel, network, launches = kernel + times * one, network + times * exchanged, launches + times * launched
+                parts.append((times, one, exchanged, launched, 0.0))
+            for times, one, exchanged, launched, held in parts:
+                kernel, network, launches = (
+                    kernel + times * one,
+                    network + times * exchanged,
+                    launches + times * launched,
+                )
+                waiting += held
         return self.finish(kernel, network, launches, count + sequences) + waiting
 
     def _mixed_parts(
         self, count: float, new: float, pairs: float, sequences: int, context: float
-    ) -> tuple[float, float, float]:
-        """Kernels, communication and kernel launches of prompts beside decodes."""
+    ) -> tuple[float, float, float, float]:
+        """Kernels, communication, kernel launches, and the wait for the host to submit them, of prompts beside decodes."""
         ranks = self.ranks
         if ranks == 1:
             tokens, sampled = float(new + sequences * self.width), float(count + sequences * self.sampled)
@@ -317,13 +321,10 @@ class StepCost:
         if sequences:
             kernel += self.along(self.attention_row(sequences), context / sequences)
         network = self.tokens_at(self.tokens_network, tokens) + self.tokens_at_head(self.head_network, sampled)
-        return kernel, network, self.kernels + (2 if sequences else 1) * self.kernels_per_group
-
-    def _waiting(self, count: float, new: float, sequences: int) -> float:
-        """Seconds that the device waits for the host to submit a step with prompts."""
-        if self.bound or new <= ABSORBED_NEW_TOKENS * count:
-            return 0.0
-        return self._submission if new + sequences * self.width > self.machine.engine.captured_tokens else 0.0
+        waiting = self._submission
+        if self.bound or new <= ABSORBED_NEW_TOKENS * count or new + sequences * self.width <= self._captured_tokens:
+            waiting = 0.0
+        return kernel, network, self.kernels + (2 if sequences else 1) * self.kernels_per_group, waiting
 
     def decode_step(self, sequences: int, context: float) -> float:
         """Seconds of one pure decode step of sequences whose contexts sum to ``context``."""

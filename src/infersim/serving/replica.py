@@ -272,7 +272,7 @@ class Replica:
 
     def _grow(self) -> None:
         """Take the blocks of the decodes' next step, preempting where there are too few."""
-        needed = self._needed()
+        needed = self.residues[-self.step % self.policy.block_size]
         if needed:
             if self.used + needed > self.policy.num_blocks:
                 needed = self._preempt(needed)
