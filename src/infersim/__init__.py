@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from infersim.specs.huggingface import load_model
     from infersim.specs.library import add_spec_folder, load_accelerator, load_system, names
     from infersim.specs.precision import precision
+    from infersim.specs.speculation import Speculation
     from infersim.specs.workload import Target, Workload
 
 _HOMES = {
@@ -41,7 +42,7 @@ _HOMES = {
     "load_model": "specs.huggingface",
     "add_spec_folder": "specs.library", "load_accelerator": "specs.library", "load_system": "specs.library",
     "names": "specs.library",
-    "precision": "specs.precision",
+    "precision": "specs.precision", "Speculation": "specs.speculation",
     "Target": "specs.workload", "Workload": "specs.workload",
 }  # fmt: skip
 
@@ -49,7 +50,7 @@ __all__ = [  # noqa: RUF022 - grouped by what a reader looks for
     "estimate", "Estimate", "predict_step", "prefill", "decode", "Group", "sweep_steps", "memory_report",
     "simulate", "Traffic", "read_trace", "capacity",
     "load_model", "load_accelerator", "load_system", "names", "add_spec_folder", "precision",
-    "Parallelism", "EngineKnobs", "Workload", "Target",
+    "Parallelism", "EngineKnobs", "Speculation", "Workload", "Target",
     "InferSimError", "DoesNotFitError", "__version__",
 ]  # fmt: skip
 

@@ -73,6 +73,8 @@ class DraftingReplica(Replica):
     """A replica whose decodes verify drafts. Contexts and progress are in SHARES; a gap is one between two steps' tokens,
     which arrive together, as load generators see them in a stream."""
 
+    books_ahead = True
+
     def __init__(
         self, policy: Policy, cost: StepCost, source: Source, records: Records, number: int = 0, *, drafts: Drafts
     ) -> None:
@@ -85,8 +87,6 @@ class DraftingReplica(Replica):
         """Blocks of the decoding sequences, as booked; ``used`` holds them too."""
         self.timing = _Pace(drafts.cost)
         self.cost = self.timing  # type: ignore[assignment]
-
-    books_ahead = True
 
     # -- what all sequences share --------------------------------------------------------------------------------------
 

@@ -83,8 +83,8 @@ class Policy:
         """Blocks that hold ``sequences`` decoding ones with drafts, of ``context`` / SHARES tokens in all: the least that is
         enough however the tokens are spread, room for the drafts of the next step included.
 
-        >>> Policy(8, 64, 16, 100, draft_tokens=3).drafting_blocks((12 + 13) * SHARES, 2)  # 16 and 17 tokens
-        3
+        >>> Policy(8, 64, 16, 100, draft_tokens=3).drafting_blocks((13 + 14) * SHARES, 2)  # 17 and 18 with drafts
+        4
         """
         whole = SHARES * self.block_size
         return (context + sequences * ((1 + self.draft_tokens) * SHARES + whole - 1)) // whole
