@@ -11,10 +11,11 @@ import infersim
 from infersim.errors import DoesNotFitError, SpecError
 from infersim.serving.arrivals import ClosedLoop, poisson
 from infersim.serving.lengths import LogNormal
-from infersim.serving.pools import Transfer, matched_pools, prefill_per_decode, transfer_between
+from infersim.serving.rate_matching import prefill_per_decode
 from infersim.serving.result import ServingResult
 from infersim.serving.simulate import scheduler_of, simulate
 from infersim.serving.traffic import Sessions, SharedPrefixes, Traffic
+from infersim.serving.transfer import Transfer, transfer_between
 
 MODEL, GPU = "meta-llama/Llama-3.1-70B-Instruct", "H100-SXM"
 ONE: dict[str, Any] = {"tensor_parallel": 4, "precision": "fp8"}

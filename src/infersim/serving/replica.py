@@ -156,7 +156,7 @@ class Replica:
             head.computed = found
             if found:
                 self.totals.cached_tokens += found
-                if not head.done:
+                if not head.done and not head.swapped:
                     self.records.cached[head.id] = found
         if head.swapped:
             self._swap_in(head, found)
@@ -181,8 +181,8 @@ class Replica:
 
     def _swap_out(self, sequence: Sequence, cached: int) -> None:
         """Copy what a preempted sequence has in the cache to host memory, if there is room."""
-        blocks = self.policy.blocks(cached)
-        if blocks and self.host_used + blocks <= self.policy.host_blocks:
+        blocks = self.policy.blocks(cached) + sequence.fixed
+        if cached and self.host_used + blocks <= self.policy.host_blocks:
             self.host_used += blocks
             self.totals.peak_host_blocks = max(self.totals.peak_host_blocks, self.host_used)
             self.stall += blocks * self.policy.swap_seconds
