@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 import infersim
 from infersim.serving.arrivals import Burst, ClosedLoop, poisson
 from infersim.serving.cost import StepCost, step_cost
+from infersim.serving.fleet import Fleet, Inbox
 from infersim.serving.lengths import LogNormal
 from infersim.serving.policy import Policy
 from infersim.serving.pools import Pools
@@ -22,7 +23,7 @@ from infersim.serving.reference import ReferenceReplica
 from infersim.serving.replica import Replica
 from infersim.serving.sequence import Sequence
 from infersim.serving.source import build_source
-from infersim.serving.traffic import Traffic
+from infersim.serving.traffic import Sessions, Traffic
 from infersim.serving.transfer import Transfer
 from test_serving_simulator import policies, traffics
 
@@ -209,3 +210,32 @@ def test_overlap_hides_no_more_than_the_chunk(cost: StepCost) -> None:
         assert found.times.total / found.times.count == pytest.approx(late + 1e-4, rel=1e-6)
         _, found = pools(cost, traffic, AMPLE, wire=wire)
         assert found.times.total / found.times.count == pytest.approx(400 * wire + 1e-4, rel=1e-6)
+
+
+@pytest.mark.parametrize("pooled", [False, True])
+@pytest.mark.parametrize("sessions", [None, Sessions(turns=4, think="20 ms")])  # type: ignore[arg-type]
+def test_jumps_miss_no_request_that_an_end_brings(
+    cost: StepCost, monkeypatch: pytest.MonkeyPatch, pooled: bool, sessions: Sessions | None
+) -> None:
+    """A closed loop over several replicas, by jumps and by single steps of whoever is farthest behind: the same to the last digit but
+    rounding, so no replica runs past a request that its own or another's end would have sent it."""
+    policy = dataclasses.replace(AMPLE, num_blocks=400)
+    traffic = Traffic(input_tokens=LogNormal(mean=150, cv=1), output_tokens=LogNormal(mean=60, cv=1), num_requests=300,
+                      arrivals=ClosedLoop(concurrency=12), sessions=sessions)  # fmt: skip
+
+    def finish() -> Any:
+        if pooled:
+            return pools(cost, traffic, policy, replicas=(2, 3), wire=1e-6)[0].finish
+        records = Records()
+        source = build_source(traffic, records, seed=0, request=0.004, token=2e-6, fits=policy.fits)
+        inboxes = [Inbox(source.finished) for _ in range(3)]
+        replicas = [Replica(policy, cost, inbox, records, number) for number, inbox in enumerate(inboxes)]
+        Fleet(replicas, inboxes, source, "least_loaded").run()
+        return records.finish
+
+    jumped = finish()
+    advance = Fleet.advance
+    monkeypatch.setattr(
+        Fleet, "advance", lambda self, number, limit, to_an_end: advance(self, number, 0.0, to_an_end=True)
+    )
+    np.testing.assert_allclose(jumped, finish(), rtol=1e-9)

@@ -48,7 +48,8 @@ class Fleet:
     """Replicas, their inboxes and the router before them.
 
     Replicas run up to the next arrival, so that the router sees each as it is then, the step in progress taken as done. Where
-    answers bring new requests the replicas go forward together, one step of the one farthest behind at a time.
+    answers bring new requests the replicas go forward together: the one farthest behind runs to where the next one is, or to the
+    first end of its own.
     """
 
     def __init__(self, replicas: list[Replica], inboxes: list[Inbox], source: Source, routing: Routing) -> None:
@@ -104,7 +105,7 @@ class Fleet:
                     return
                 self._route()
             else:
-                self.advance(number, min(arrival, second), True)
+                self.advance(number, min(arrival, second), to_an_end=True)
 
     def soonest(self) -> tuple[float, float, int]:
         """(when the replica farthest behind starts its next step, when the next one does, the first one's number)."""
@@ -118,10 +119,9 @@ class Fleet:
                     second = due
         return first, second, found
 
-    def advance(self, number: int, limit: float, watched: bool) -> None:
-        """Run a replica to ``limit`` but for at least a step; where its ends are ``watched``, without a limit for one event."""
-        least = math.nextafter(self._due(number), math.inf)
-        self.replicas[number].run(least if watched and limit == math.inf else max(limit, least))
+    def advance(self, number: int, limit: float, *, to_an_end: bool) -> None:
+        """Run a replica to ``limit`` but for at least a step; ``to_an_end`` as in ``Replica.run``."""
+        self.replicas[number].run(max(limit, math.nextafter(self._due(number), math.inf)), to_an_end=to_an_end)
 
     def _due(self, number: int) -> float:
         """When a replica with something to do starts its next step."""

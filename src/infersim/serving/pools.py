@@ -86,16 +86,10 @@ class SendingInbox(Inbox):
         return super().pop()
 
 
-@dataclass(frozen=True, order=True)
-class Handover:
-    """A prompt that is done, ordered by time: when, when it is sent, the request's number."""
-
-    ready: float
-    sent: float
-    number: int
-    window: float = field(compare=False)
-    """How long before ``ready`` its layers could be sent."""
-    prompt: Sequence = field(compare=False)
+Handover = tuple[float, float, int, float, Sequence]
+"""A prompt that is done: when, when it is sent, the request's number, how long before its layers could be sent, the prompt."""
+AHEAD = 256
+"""Prompts that may lie between the pools' times where ends bring no requests."""
 
 
 class PrefillReplica(Replica):
@@ -120,7 +114,8 @@ class PrefillReplica(Replica):
         transfer, window = self.transfer, self.transfer.overlap * self._last_step
         sent = self.port.send(self.clock, window, transfer.seconds(sequence.prompt), transfer.last_layer)
         self.inbox.hold(sent, sequence.id, lambda: self._release(sequence, cached, blocks))
-        heapq.heappush(self.line, Handover(self.clock, sent, sequence.id, window, sequence))
+        heapq.heappush(self.line, (self.clock, sent, sequence.id, window, sequence))
+        self.ended = True
 
     def _decode_steps(self, limit: float, *, single: bool) -> None:
         """Nothing decodes here: whoever waits lacks blocks, until a cache is sent."""
@@ -131,8 +126,8 @@ class PrefillReplica(Replica):
 class Pools:
     """Both pools, their routers and the links between them, in the order of time.
 
-    Whoever is farthest behind goes on: an arrival, a prompt that is done, the next step of a replica. Where ends bring no requests the
-    prefill pool runs ahead to the next arrival.
+    Whoever is farthest behind goes on: an arrival, a prompt that is done, a replica. Where ends bring no requests the prefill pool
+    does not wait for the decode pool, and runs ahead.
     """
 
     def __init__(
@@ -175,22 +170,22 @@ class Pools:
 
     def _to_decode(self) -> None:
         """The prompt that was done first to a decode replica; its cache has come when both sides are through with it."""
-        done = heapq.heappop(self.line)
-        prompt, transfer = done.prompt, self.transfer
+        ready, sent, request, window, prompt = heapq.heappop(self.line)
+        transfer = self.transfer
         received = Sequence(
-            done.number, done.sent, prompt.prompt, self.records.output[done.number], priority=prompt.priority,
+            request, sent, prompt.prompt, self.records.output[request], priority=prompt.priority,
             prefix=prompt.prefix, own=prompt.own,
         )  # fmt: skip
         number = self.decode.choose(received)
-        through = self.ports[number].send(done.ready, done.window, transfer.seconds(prompt.prompt), transfer.last_layer)
-        reach = max(done.sent, through) + transfer.latency
-        taken = reach - done.ready
+        through = self.ports[number].send(ready, window, transfer.seconds(prompt.prompt), transfer.last_layer)
+        reach = max(sent, through) + transfer.latency
+        taken = reach - ready
         self.times.add(taken, 1)
         self.times.count += 1
         self.times.total += taken
         self.bytes += transfer.bytes(prompt.prompt)
         received.arrival = reach
-        received.done, received.last_token = int(self.first_token == "prefill"), done.ready
+        received.done, received.last_token = int(self.first_token == "prefill"), ready
         received.target = received.prompt + received.done
         received.swapped = received.target - 1
         self.decode.inboxes[number].send(reach, received)
@@ -199,20 +194,22 @@ class Pools:
         """Until nothing is left to do."""
         source, line, reacts = self.source, self.line, self.source.reacts
         while True:
-            arrival, done = source.next_time, line[0].ready if line else math.inf
+            arrival, done = source.next_time, line[0][0] if line else math.inf
             prompts, next_prompts, prompting = self.prefill.soonest()
             steps, next_steps, stepping = self.decode.soonest()
-            now = min(arrival, done, prompts, steps)
-            if now == math.inf:
+            front, back = min(arrival, prompts), min(done, steps)
+            if front == back == math.inf:
                 break
-            if arrival == now:
-                self._to_prefill()
-            elif done == now:
+            if front <= back or (front < math.inf and not reacts and len(line) < AHEAD):
+                if arrival <= prompts:
+                    self._to_prefill()
+                else:
+                    limit = min(arrival, next_prompts, back) if reacts else arrival
+                    self.prefill.advance(prompting, limit, to_an_end=True)
+            elif done <= steps:
                 self._to_decode()
-            elif prompts == now:
-                self.prefill.advance(prompting, min(arrival, next_prompts, steps) if reacts else arrival, reacts)
             else:
-                bound = min(arrival, done, prompts)
-                self.decode.advance(stepping, min(bound, next_steps) if reacts else bound, reacts)
+                limit = min(front, done, next_steps) if reacts else min(front, done)
+                self.decode.advance(stepping, limit, to_an_end=reacts)
         for replica in self.senders:  # the last caches are sent
             replica.run()

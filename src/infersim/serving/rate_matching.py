@@ -108,7 +108,7 @@ def match_pools(prefill: Estimate, decode: Estimate, devices: int, *, tpot: floa
     steps take at most ``tpot`` seconds. A first guess for the simulator, which also knows queues and spread.
 
     >>> from infersim import estimate
-    >>> one = estimate("meta-llama/Llama-3.1-8B", "H100-SXM", input_tokens=4000, output_tokens=300)
+    >>> one = estimate("meta-llama/Llama-3.1-8B", "H100-SXM", input_tokens=4000, output_tokens=300, mode="bound")
     >>> found = match_pools(one, one, 8, tpot=0.012)
     >>> found.prefill_replicas, found.decode_replicas
     (3, 5)

@@ -64,6 +64,8 @@ class Replica:
         self.last_token = 0.0
         self.fresh: list[float] = []
         """Times at which sequences that joined since the last decode step got their token, where that step ended earlier."""
+        self.ended = False
+        """Something has ended that may bring a new request."""
         self.lacking = ""
         """What the head of the queue lacked when it was last turned away."""
 
@@ -200,6 +202,7 @@ class Replica:
         self._release(sequence, cached, blocks)
         self.records.finish[sequence.id] = self.clock
         if self.source.reacts:
+            self.ended = True
             self.source.finished(sequence, self.clock)
 
     def _preempt(self, needed: int) -> int:
@@ -518,8 +521,10 @@ class Replica:
 
     # -- the clock -----------------------------------------------------------------------------------------------------
 
-    def run(self, limit: float = math.inf) -> None:
-        """Run until the clock reaches ``limit`` or nothing is left to do; a step in progress then is completed."""
+    def run(self, limit: float = math.inf, *, to_an_end: bool = False) -> None:
+        """Run until the clock reaches ``limit`` or nothing is left to do; a step in progress then is completed. ``to_an_end``: no
+        farther than to the first end that may bring a new request."""
+        self.ended = False
         policy, source, totals, series = self.policy, self.source, self.totals, self.series
         while self.clock < limit:
             if policy.poll_steps == 1 or self.since_poll >= policy.poll_steps or not (self.decoding or self.prefilling):
@@ -556,3 +561,5 @@ class Replica:
                 self._decode_steps(limit, single=totals.preemptions > before)
             if self.clock >= series.due:
                 series.add(self.clock, len(self.decoding), len(self.prefilling), len(self.waiting), self.used)
+            if to_an_end and self.ended:
+                return
