@@ -61,10 +61,10 @@ AMPLE = Policy(max_num_seqs=64, max_num_batched_tokens=512, block_size=16, num_b
 
 def pools(
     cost: StepCost, traffic: Traffic, policy: Policy, *, prompts: Policy = AMPLE, replicas: tuple[int, int] = (1, 1),
-    seed: int = 0, wire: float = 1e-5, watched: bool = False, overlap: float = 0.0, first: Any = "decode",
+    seed: int = 0, wire: float = 1e-5, watched: bool = False, overlap: float = 0.0, first: Any = "decode", request: float = 0.004,
 ) -> tuple[Records, Pools]:  # fmt: skip
     records = Records()
-    source = build_source(traffic, records, seed=seed, request=0.004, token=2e-6, fits=policy.fits)
+    source = build_source(traffic, records, seed=seed, request=request, token=2e-6, fits=policy.fits)
     source.reacts = source.reacts or watched
     transfer = Transfer(
         token_bytes=wire, sequence_bytes=0.0, bandwidth=1.0, latency=1e-4, overlap=overlap, last_layer=1 / 32
@@ -219,15 +219,17 @@ def test_jumps_miss_no_request_that_an_end_brings(
 ) -> None:
     """A closed loop over several replicas, by jumps and by single steps of whoever is farthest behind: the same to the last digit but
     rounding, so no replica runs past a request that its own or another's end would have sent it."""
-    policy = dataclasses.replace(AMPLE, num_blocks=400)
-    traffic = Traffic(input_tokens=LogNormal(mean=150, cv=1), output_tokens=LogNormal(mean=60, cv=1), num_requests=300,
+    policy = dataclasses.replace(
+        AMPLE, num_blocks=800, chunked=False
+    )  # a step with a prompt lasts as long as many without
+    traffic = Traffic(input_tokens=LogNormal(mean=800, cv=1.5), output_tokens=LogNormal(mean=60, cv=1), num_requests=300,
                       arrivals=ClosedLoop(concurrency=12), sessions=sessions)  # fmt: skip
 
     def finish() -> Any:
         if pooled:
-            return pools(cost, traffic, policy, replicas=(2, 3), wire=1e-6)[0].finish
+            return pools(cost, traffic, policy, prompts=policy, replicas=(2, 3), wire=1e-6, request=0.0)[0].finish
         records = Records()
-        source = build_source(traffic, records, seed=0, request=0.004, token=2e-6, fits=policy.fits)
+        source = build_source(traffic, records, seed=0, request=0.0, token=0.0, fits=policy.fits)
         inboxes = [Inbox(source.finished) for _ in range(3)]
         replicas = [Replica(policy, cost, inbox, records, number) for number, inbox in enumerate(inboxes)]
         Fleet(replicas, inboxes, source, "least_loaded").run()
@@ -236,6 +238,6 @@ def test_jumps_miss_no_request_that_an_end_brings(
     jumped = finish()
     advance = Fleet.advance
     monkeypatch.setattr(
-        Fleet, "advance", lambda self, number, limit, to_an_end: advance(self, number, 0.0, to_an_end=True)
+        Fleet, "advance", lambda self, number, due, limit, to_an_end: advance(self, number, due, 0.0, to_an_end=True)
     )
     np.testing.assert_allclose(jumped, finish(), rtol=1e-9)

@@ -105,25 +105,20 @@ class Fleet:
                     return
                 self._route()
             else:
-                self.advance(number, min(arrival, second), to_an_end=True)
+                self.advance(number, first, min(arrival, second), to_an_end=True)
 
     def soonest(self) -> tuple[float, float, int]:
-        """(when the replica farthest behind starts its next step, when the next one does, the first one's number)."""
+        """(when the replica farthest behind goes on, when the next one does, the first one's number); infinite where none has
+        anything to do."""
         first, second, found = math.inf, math.inf, -1
-        for number in range(len(self.replicas)):
-            if self.load(number):
-                due = self._due(number)
-                if due < first:
-                    first, second, found = due, first, number
-                elif due < second:
-                    second = due
+        for number, replica in enumerate(self.replicas):
+            due = replica.clock if replica.in_flight else max(replica.clock, self.inboxes[number].next_time)
+            if due < first:
+                first, second, found = due, first, number
+            elif due < second:
+                second = due
         return first, second, found
 
-    def advance(self, number: int, limit: float, *, to_an_end: bool) -> None:
-        """Run a replica to ``limit`` but for at least a step; ``to_an_end`` as in ``Replica.run``."""
-        self.replicas[number].run(max(limit, math.nextafter(self._due(number), math.inf)), to_an_end=to_an_end)
-
-    def _due(self, number: int) -> float:
-        """When a replica with something to do starts its next step."""
-        replica = self.replicas[number]
-        return replica.clock if replica.in_flight else max(replica.clock, self.inboxes[number].next_time)
+    def advance(self, number: int, due: float, limit: float, *, to_an_end: bool) -> None:
+        """Run a replica that is ``due`` to ``limit`` but for at least a step; ``to_an_end`` as in ``Replica.run``."""
+        self.replicas[number].run(max(limit, math.nextafter(due, math.inf)), to_an_end=to_an_end)

@@ -185,7 +185,10 @@ class Pools:
         self.times.total += taken
         self.bytes += transfer.bytes(prompt.prompt)
         received.arrival = reach
-        received.done, received.last_token = int(self.first_token == "prefill"), ready
+        if self.first_token == "prefill":
+            received.done, received.last_token = 1, ready
+        else:  # the prefill pool's token is dropped
+            self.records.first_token[request] = 0.0
         received.target = received.prompt + received.done
         received.swapped = received.target - 1
         self.decode.inboxes[number].send(reach, received)
@@ -205,11 +208,9 @@ class Pools:
                     self._to_prefill()
                 else:
                     limit = min(arrival, next_prompts, back) if reacts else arrival
-                    self.prefill.advance(prompting, limit, to_an_end=True)
+                    self.prefill.advance(prompting, prompts, limit, to_an_end=reacts)
             elif done <= steps:
                 self._to_decode()
             else:
                 limit = min(front, done, next_steps) if reacts else min(front, done)
-                self.decode.advance(stepping, limit, to_an_end=reacts)
-        for replica in self.senders:  # the last caches are sent
-            replica.run()
+                self.decode.advance(stepping, steps, limit, to_an_end=reacts)
