@@ -61,8 +61,9 @@ def simulate(
     prefill_tp: Annotated[int | None, _option("Tensor parallelism of those. Default: --tp.", DEPLOYMENT)] = None,
     prefill_gpu: Annotated[str | None, _option("Their GPU. Default: --gpu.", DEPLOYMENT)] = None,
     transfer_overlap: Annotated[
-        float, _option("Share of the cache's way that hides behind the prefill.", DEPLOYMENT)
+        float, _option("Share of a prompt's last chunk behind which layers are sent.", DEPLOYMENT)
     ] = 0.0,
+    first_token: Annotated[str, _option("Pool that sends the first token: decode or prefill.", DEPLOYMENT)] = "decode",
     preemption_mode: Annotated[str, _option("recompute or swap.", SCHEDULER)] = "recompute",
     swap_space: Annotated[str, _option("Host memory per GPU for swapped caches.", SCHEDULER)] = "4 GiB",
     enforce_eager: Annotated[bool, _option("No CUDA graphs.", SCHEDULER, "--enforce-eager")] = False,
@@ -177,7 +178,7 @@ def simulate(
     results, interrupted = run_each(
         lambda traffic: with_progress(
             model, gpu, traffic, as_json, seed=seed, target=limits, routing=routing, speedup=speedup, prefill=pool,
-            transfer_overlap=transfer_overlap, **deployment
+            transfer_overlap=transfer_overlap, first_token=first_token, **deployment
         ),
         traffics,
     )  # fmt: skip
@@ -221,7 +222,8 @@ def _refuse_contradictions(context: typer.Context, trace: bool, capacity: bool) 
         refuse("is of one run, not of a search for a capacity", "output", "series", "benchmark", "plot")
         refuse("a capacity is searched for one pool: leave it out, or use infersim.capacity", "prefill_replicas")
     if not given("prefill_replicas"):
-        refuse("is about a pool for prompts: give --prefill-replicas", "prefill_tp", "prefill_gpu", "transfer_overlap")
+        refuse("is about a pool for prompts: give --prefill-replicas", "prefill_tp", "prefill_gpu", "transfer_overlap",
+               "first_token")  # fmt: skip
     if given("concurrency"):
         refuse("give a rate or a number of users, not both", "request_rate")
     if not (given("request_rate") or capacity or trace):

@@ -24,20 +24,19 @@ class Inbox:
         self._finished = finished
         self._queue: list[tuple[float, int, Sequence]] = []
 
-    def on_finish(self, finished: Callable[[Sequence, float], None]) -> None:
-        """Whom to tell of requests that have ended."""
-        self.reacts, self._finished = True, finished
-
     def __len__(self) -> int:
         return len(self._queue)
 
     def send(self, time: float, sequence: Sequence) -> None:
         heapq.heappush(self._queue, (time, sequence.id, sequence))
-        self.next_time = self._queue[0][0]
+        self._update()
+
+    def _update(self) -> None:
+        self.next_time = self._queue[0][0] if self._queue else math.inf
 
     def pop(self) -> Sequence | None:
         sequence = heapq.heappop(self._queue)[2]
-        self.next_time = self._queue[0][0] if self._queue else math.inf
+        self._update()
         return sequence
 
     def finished(self, sequence: Sequence, now: float) -> None:
@@ -49,7 +48,8 @@ class Fleet:
     """Replicas, their inboxes and the router before them.
 
     Replicas run up to the next arrival, so that the router sees each as it is then, the step in progress taken as done. Where
-    answers bring new requests the replicas go forward together, one step of the one farthest behind at a time.
+    answers bring new requests the replicas go forward together: the one farthest behind runs to where the next one is, or to the
+    first end of its own.
     """
 
     def __init__(self, replicas: list[Replica], inboxes: list[Inbox], source: Source, routing: Routing) -> None:
@@ -97,34 +97,28 @@ class Fleet:
             for replica in self.replicas:
                 replica.run()
             return
-        run_together(self.replicas, self.inboxes, self.source, self._route)
+        while True:
+            arrival = self.source.next_time
+            first, second, number = self.soonest()
+            if arrival <= first:
+                if arrival == math.inf:
+                    return
+                self._route()
+            else:
+                self.advance(number, first, min(arrival, second), to_an_end=True)
 
+    def soonest(self) -> tuple[float, float, int]:
+        """(when the replica farthest behind goes on, when the next one does, the first one's number); infinite where none has
+        anything to do."""
+        first, second, found = math.inf, math.inf, -1
+        for number, replica in enumerate(self.replicas):
+            due = replica.clock if replica.in_flight else max(replica.clock, self.inboxes[number].next_time)
+            if due < first:
+                first, second, found = due, first, number
+            elif due < second:
+                second = due
+        return first, second, found
 
-def run_together(replicas: list[Replica], inboxes: list[Inbox], source: Source, route: Callable[[], None]) -> None:
-    """Take replicas forward together, one step of the one farthest behind at a time, until nothing is left to do.
-
-    ``route`` takes the source's next request; what ends in one replica may bring work to the source or to another replica.
-    """
-
-    def load(number: int) -> int:
-        return replicas[number].in_flight + len(inboxes[number])
-
-    def due(number: int) -> float:
-        """When a replica with something to do starts its next step."""
-        replica = replicas[number]
-        return replica.clock if replica.in_flight else max(replica.clock, inboxes[number].next_time)
-
-    while True:
-        busy = [number for number in range(len(replicas)) if load(number)]
-        times = [due(number) for number in busy]
-        arrival = source.next_time
-        if not busy or arrival <= min(times):
-            if arrival == math.inf:
-                return
-            route()
-            continue
-        first = min(range(len(busy)), key=times.__getitem__)
-        others = min((time for place, time in enumerate(times) if place != first), default=math.inf)
-        just_after = math.nextafter(times[first], math.inf)  # a lone busy replica takes its next step or jump
-        limit = min(arrival, max(others, just_after))
-        replicas[busy[first]].run(limit if limit < math.inf else just_after)
+    def advance(self, number: int, due: float, limit: float, *, to_an_end: bool) -> None:
+        """Run a replica that is ``due`` to ``limit`` but for at least a step; ``to_an_end`` as in ``Replica.run``."""
+        self.replicas[number].run(max(limit, math.nextafter(due, math.inf)), to_an_end=to_an_end)

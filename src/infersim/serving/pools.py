@@ -1,9 +1,10 @@
 """Prefill and decode in pools of their own: a prompt runs in one, its cache goes over a link, its tokens come from the other.
 
-The prefill pool serves every request as if one token were asked for. Then the cache of the whole prompt is sent to a replica of
-the decode pool, each prefill replica sending one after the other; the client gets the first token when it has arrived, as
-engines stream from the decode side. There the request is admitted with its prompt in the cache. If it is preempted, the decode
-pool computes the prompt again, or brings it back from its own host memory.
+The prefill pool serves every request as if one token were asked for; the blocks of a prompt stay taken there until they are sent.
+When the prompt is done the router picks a decode replica, whose queue the request joins when its cache has come. There it is
+admitted where the blocks of the whole prompt are free, and begins with one token as a chunk beside the decodes. If it is
+preempted, the decode pool computes the prompt again, or brings it back from its own host memory. What waits for room in the
+decode pool is taken to wait in host memory: a full decode pool does not hold the prefill pool up.
 
 Sources: Zhong et al., DistServe, OSDI 2024; Patel et al., Splitwise, ISCA 2024; vLLM and SGLang documentation of disaggregated
 prefill.
@@ -11,100 +12,26 @@ prefill.
 
 from __future__ import annotations
 
+import heapq
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Literal
 
-from infersim.errors import SpecError
 from infersim.predict.estimate import Estimate
-from infersim.serving.fleet import Fleet, Inbox, Routing, run_together
+from infersim.serving.cost import StepCost
+from infersim.serving.fleet import Fleet, Inbox, Routing
 from infersim.serving.policy import Policy
-from infersim.serving.records import Records, Series, Totals
+from infersim.serving.records import GapHistogram, Records, Series, Totals
 from infersim.serving.replica import Replica, Source
 from infersim.serving.sequence import Sequence
+from infersim.serving.transfer import Port, Transfer
 
-CACHE_MESSAGE = 20e-6
-"""Time before the first byte of a transfer arrives [s]: assumed, of the order of a few messages over RDMA."""
-INSIDE_SHARE, BETWEEN_SHARE = 0.88, 0.73
-"""Share of a link's bandwidth that large messages reach: 396 of 450 GB/s between two H200 over NVLink; 73 to 74% of a network card
-(published point-to-point measurements)."""
-
-
-@dataclass(frozen=True)
-class Transfer:
-    """The way of a prompt's cache from one prefill replica to a decode replica.
-
-    ``token_bytes`` and ``sequence_bytes`` are of the whole model; ``bandwidth`` [B/s] of all links that a replica sends over.
-    ``overlap`` of a transfer is hidden behind the prefill, where layers are sent as they are computed.
-    """
-
-    token_bytes: float
-    sequence_bytes: float
-    bandwidth: float
-    latency: float
-    overlap: float = 0.0
-
-    def seconds(self, tokens: float) -> float:
-        """How long the transfer of a prompt's cache takes, from the end of its prefill on.
-
-        >>> round(Transfer(token_bytes=327680.0, sequence_bytes=0.0, bandwidth=50e9, latency=0.0).seconds(8192), 4)  # Llama-3.1-70B
-        0.0537
-        """
-        sent = self.token_bytes * tokens + self.sequence_bytes
-        return self.latency + (1 - self.overlap) * sent / self.bandwidth
-
-
-def transfer_between(prefill: Estimate, decode: Estimate, overlap: float = 0.0) -> Transfer:
-    """The transfer that the memory and the links of two deployments make.
-
-    A sequence lies on tensor x pipeline x context devices of a replica, and as many send as the smaller side has.
-    They use the links inside a node where one replica of
-    each side fits in one, else the network between nodes. Raises SpecError where there is neither.
-    """
-    if not 0 <= overlap <= 1:
-        raise SpecError(f"is a share from 0 to 1, got {overlap!r}", field="transfer_overlap")
-    sides = [one.parallelism.tensor * one.parallelism.pipeline * one.parallelism.context for one in (prefill, decode)]
-    held = prefill.parallelism.devices_per_replica + decode.parallelism.devices_per_replica
-    fabric = prefill.machine.fabric
-    same = prefill.machine.accelerator.name == decode.machine.accelerator.name
-    if same and fabric.scale_up and held <= fabric.devices_per_node:
-        link, share = fabric.scale_up, INSIDE_SHARE
-    elif fabric.scale_out is not None:
-        link, share = fabric.scale_out, BETWEEN_SHARE
-    else:
-        raise SpecError(
-            f"{fabric.name} states no network between nodes for the cache to travel on; name a system that has one",
-            field="system",
-        )
-    rates = decode.memory.rates
-    state = rates.per_sequence + sum(rate * most for rate, most in rates.windows)
-    return Transfer(
-        token_bytes=rates.per_token * sides[1], sequence_bytes=state * sides[1], bandwidth=share * min(sides) * link.bandwidth,
-        latency=(link.latency or 0.0) + CACHE_MESSAGE, overlap=overlap,
-    )  # fmt: skip
-
-
-def prefill_per_decode(prompt_seconds: float, decode_seconds: float, sequences: float, output_tokens: float) -> float:
-    """Prefill replicas that keep one decode replica busy: x / t_p = y B / (G tau), so x / y = t_p B / (G tau).
-
-    ``prompt_seconds`` t_p a prompt takes in a prefill replica; ``decode_seconds`` tau a step of ``sequences`` B takes in a
-    decode replica; ``output_tokens`` G a request has. Source: rate matching of DistServe and Splitwise.
-
-    >>> prefill_per_decode(0.2, 0.025, 64, 512)
-    1.0
-    """
-    if min(prompt_seconds, decode_seconds, sequences, output_tokens) <= 0:
-        raise SpecError("rates match between positive times and counts only")
-    return prompt_seconds * sequences / (output_tokens * decode_seconds)
-
-
-def matched_pools(prefill: Estimate, decode: Estimate) -> float:
-    """``prefill_per_decode`` of two deployments: TTFT of the one, which runs a prompt at a time, and the decode step of the
-    other's workload."""
-    if prefill.state is None or decode.state is None:
-        raise SpecError("a deployment that does not fit has no rate to match")
-    steps = max(decode.workload.output_tokens - 1, 1)
-    return prefill_per_decode(prefill.ttft, float(decode.decode_step.seconds), float(decode.state.running), steps)
+FirstToken = Literal["decode", "prefill"]
+"""Which pool the client gets the first token from. decode: its replica computes the last prompt token once more and streams what comes
+out, as in vLLM, whose proxy drops the prefill pool's token (vllm-project/vllm#25373); SGLang's router waits for the decode stream
+as well (sgl-project/sglang#22853). prefill: at once, as in DistServe."""
+FIRST_TOKEN: tuple[FirstToken, ...] = ("decode", "prefill")
 
 
 @dataclass
@@ -116,76 +43,172 @@ class PrefillPool:
     transfer: Transfer
     totals: tuple[Totals, ...]
     series: tuple[Series, ...]
-    transfers: int = 0
+    times: GapHistogram = field(default_factory=GapHistogram)
+    """From the end of a prompt to the arrival of its cache, waiting for the links included."""
+    bytes: float = 0.0
+    """Of all caches sent."""
     sending: float = 0.0
-    """Time of all transfers, one replica's after the other [s]."""
-    queueing: float = 0.0
-    """Time that caches waited for the one before them to be sent [s]."""
-    links_free: list[float] = field(default_factory=list)
-    """When each prefill replica has sent what it was given so far."""
+    """Time that the links of prefill replicas were busy, summed over replicas [s]."""
+    stalled: float = 0.0
+    """Time that prefill replicas stood still because all their blocks waited to be sent, summed over replicas [s]."""
+
+    @property
+    def transfers(self) -> int:
+        return self.times.count
 
     @property
     def mean_transfer(self) -> float:
         """Mean time from the end of a prefill to the arrival of its cache [s]."""
-        return (self.sending + self.queueing) / self.transfers if self.transfers else math.nan
+        return self.times.total / self.times.count if self.times.count else math.nan
+
+
+class SendingInbox(Inbox):
+    """The inbox of a prefill replica. The end of a transfer, which frees the blocks it held, is an event of it too."""
+
+    def __init__(self, finished: Callable[[Sequence, float], None] | None) -> None:
+        super().__init__(finished)
+        self._held: list[tuple[float, int, Callable[[], None]]] = []
+
+    def hold(self, until: float, number: int, release: Callable[[], None]) -> None:
+        heapq.heappush(self._held, (until, number, release))
+        self._update()
+
+    def _update(self) -> None:
+        super()._update()
+        if self._held and self._held[0][0] < self.next_time:
+            self.next_time = self._held[0][0]
+
+    def pop(self) -> Sequence | None:
+        if self._held and self._held[0][0] == self.next_time:
+            heapq.heappop(self._held)[2]()
+            self._update()
+            return None
+        return super().pop()
+
+
+Handover = tuple[float, float, int, float, Sequence]
+"""A prompt that is done: when, when it is sent, the request's number, how long before its layers could be sent, the prompt."""
+AHEAD = 256
+"""Prompts that may lie between the pools' times where ends bring no requests."""
+
+
+class PrefillReplica(Replica):
+    """Runs prompts to their first token and puts them in line for the decode pool."""
+
+    def __init__(
+        self, policy: Policy, cost: StepCost, inbox: SendingInbox, records: Records, number: int, transfer: Transfer,
+        line: list[Handover],
+    ) -> None:  # fmt: skip
+        super().__init__(policy, cost, inbox, records, number)
+        self.inbox, self.transfer, self.line, self.port = inbox, transfer, line, Port()
+        self.stalled = self._last_step = 0.0
+
+    def _spend(self, seconds: float, decoding: int) -> None:
+        self._last_step = seconds
+        super()._spend(seconds, decoding)
+
+    def _finish(self, sequence: Sequence, cached: int, blocks: int) -> None:
+        if self.records.output[sequence.id] == 1:
+            super()._finish(sequence, cached, blocks)
+            return
+        transfer, window = self.transfer, self.transfer.overlap * self._last_step
+        sent = self.port.send(self.clock, window, transfer.seconds(sequence.prompt), transfer.last_layer)
+        self.inbox.hold(sent, sequence.id, lambda: self._release(sequence, cached, blocks))
+        heapq.heappush(self.line, (self.clock, sent, sequence.id, window, sequence))
+        self.ended = True
+
+    def _decode_steps(self, limit: float, *, single: bool) -> None:
+        """Nothing decodes here: whoever waits lacks blocks, until a cache is sent."""
+        start, self.clock = self.clock, self.source.next_time
+        self.stalled += self.clock - start
 
 
 class Pools:
-    """Both pools, their routers and the links between them; everything goes forward together in time."""
+    """Both pools, their routers and the links between them, in the order of time.
+
+    Whoever is farthest behind goes on: an arrival, a prompt that is done, a replica. Where ends bring no requests the prefill pool
+    does not wait for the decode pool, and runs ahead.
+    """
 
     def __init__(
-        self, prefill: list[Replica], prefill_inboxes: list[Inbox], decode: list[Replica], decode_inboxes: list[Inbox],
-        source: Source, records: Records, pool: PrefillPool, routing: Routing,
+        self, prefill: tuple[Policy, StepCost, int], decode: tuple[Callable[[Source, int], Replica], int], source: Source, records: Records,
+        transfer: Transfer, routing: Routing, first_token: FirstToken = "decode",
     ) -> None:  # fmt: skip
-        self.source, self.records, self.pool = source, records, pool
-        self.prefill = Fleet(prefill, prefill_inboxes, source, routing)
-        self.decode = Fleet(decode, decode_inboxes, source, "least_loaded")
-        self._asked: dict[int, Sequence] = {}
-        pool.links_free = [0.0] * len(prefill)
-        for number, inbox in enumerate(prefill_inboxes):
-            inbox.on_finish(self._hand_over_from(number))
-        for inbox in decode_inboxes:
-            inbox.on_finish(self._finished)
+        self.source, self.records, self.transfer, self.first_token = source, records, transfer, first_token
+        ended = source.finished if source.reacts else None
+        self.times, self.bytes = GapHistogram(), 0.0
+        self.line: list[Handover] = []
+        build, count = decode
+        receiving = [Inbox(ended) for _ in range(count)]
+        replicas = [build(inbox, number) for number, inbox in enumerate(receiving)]
+        self.decode = Fleet(replicas, receiving, source, "least_loaded")
+        self.ports = [Port() for _ in replicas]
+        policy, cost, ways = prefill
+        sending = [SendingInbox(ended) for _ in range(ways)]
+        self.senders = [
+            PrefillReplica(policy, cost, inbox, records, count + number, transfer, self.line)
+            for number, inbox in enumerate(sending)
+        ]
+        self.prefill = Fleet(list(self.senders), list(sending), source, routing)
 
-    def _route(self) -> None:
+    def summary(self, deployment: Estimate) -> PrefillPool:
+        """What the prefill pool did so far."""
+        senders = self.senders
+        return PrefillPool(
+            deployment, senders[0].policy, self.transfer, tuple(r.totals for r in senders), tuple(r.series for r in senders),
+            self.times, self.bytes, math.fsum(r.port.busy for r in senders), math.fsum(r.stalled for r in senders),
+        )  # fmt: skip
+
+    def _to_prefill(self) -> None:
         """The next request to a prefill replica, as one of a single token."""
-        time = self.source.next_time
-        asked = self.source.pop()
-        if asked is None:
-            return
-        self._asked[asked.id] = asked
-        first = Sequence(
-            asked.id, asked.arrival, asked.prompt, 1, priority=asked.priority, prefix=asked.prefix, own=asked.own
-        )
-        self.prefill.inboxes[self.prefill.choose(first)].send(time, first)
+        time, sequence = self.source.next_time, self.source.pop()
+        if sequence is not None:
+            sequence.output = 1
+            self.prefill.inboxes[self.prefill.choose(sequence)].send(time, sequence)
 
-    def _hand_over_from(self, number: int) -> Callable[[Sequence, float], None]:
-        def hand_over(sequence: Sequence, now: float) -> None:
-            pool, records, asked = self.pool, self.records, self._asked[sequence.id]
-            start = max(now, pool.links_free[number])
-            reach = start + pool.transfer.seconds(asked.prompt)
-            pool.links_free[number] = reach
-            pool.transfers += 1
-            pool.queueing += start - now
-            pool.sending += reach - start
-            records.first_token[asked.id] = reach
-            if asked.output == 1:
-                records.finish[asked.id] = reach
-                self._finished(asked, reach)
-                return
-            records.finish[asked.id] = 0.0
-            received = Sequence(asked.id, reach, asked.prompt, asked.output, priority=asked.priority)
-            received.done, received.target, received.swapped = 1, asked.prompt + 1, asked.prompt
-            self.decode.inboxes[self.decode.choose(received)].send(reach, received)
-
-        return hand_over
-
-    def _finished(self, sequence: Sequence, now: float) -> None:
-        asked = self._asked.pop(sequence.id)
-        if self.source.reacts:
-            self.source.finished(asked, now)
+    def _to_decode(self) -> None:
+        """The prompt that was done first to a decode replica; its cache has come when both sides are through with it."""
+        ready, sent, request, window, prompt = heapq.heappop(self.line)
+        transfer = self.transfer
+        received = Sequence(
+            request, sent, prompt.prompt, self.records.output[request], priority=prompt.priority,
+            prefix=prompt.prefix, own=prompt.own,
+        )  # fmt: skip
+        number = self.decode.choose(received)
+        through = self.ports[number].send(ready, window, transfer.seconds(prompt.prompt), transfer.last_layer)
+        reach = max(sent, through) + transfer.latency
+        taken = reach - ready
+        self.times.add(taken, 1)
+        self.times.count += 1
+        self.times.total += taken
+        self.bytes += transfer.bytes(prompt.prompt)
+        received.arrival = reach
+        if self.first_token == "prefill":
+            received.done, received.last_token = 1, ready
+        else:  # the prefill pool's token is dropped
+            self.records.first_token[request] = 0.0
+        received.target = received.prompt + received.done
+        received.swapped = received.target - 1
+        self.decode.inboxes[number].send(reach, received)
 
     def run(self) -> None:
         """Until nothing is left to do."""
-        replicas = [*self.prefill.replicas, *self.decode.replicas]
-        run_together(replicas, [*self.prefill.inboxes, *self.decode.inboxes], self.source, self._route)
+        source, line, reacts = self.source, self.line, self.source.reacts
+        while True:
+            arrival, done = source.next_time, line[0][0] if line else math.inf
+            prompts, next_prompts, prompting = self.prefill.soonest()
+            steps, next_steps, stepping = self.decode.soonest()
+            front, back = min(arrival, prompts), min(done, steps)
+            if front == back == math.inf:
+                break
+            if front <= back or (front < math.inf and not reacts and len(line) < AHEAD):
+                if arrival <= prompts:
+                    self._to_prefill()
+                else:
+                    limit = min(arrival, next_prompts, back) if reacts else arrival
+                    self.prefill.advance(prompting, prompts, limit, to_an_end=reacts)
+            elif done <= steps:
+                self._to_decode()
+            else:
+                limit = min(front, done, next_steps) if reacts else min(front, done)
+                self.decode.advance(stepping, steps, limit, to_an_end=reacts)

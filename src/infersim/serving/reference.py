@@ -93,6 +93,8 @@ class ReferenceReplica:
         self.peak_blocks = 0
         self.on_host: dict[int, int] = {}
         """Cached tokens of preempted sequences whose cache waits in host memory."""
+        self.host_blocks: dict[int, int] = {}
+        """Blocks of host memory that those take, states and windows included."""
         self.stall = 0.0
 
     # -- counting ------------------------------------------------------------------------------------------------------
@@ -172,13 +174,15 @@ class ReferenceReplica:
         sequence.booked = booked
         if cache is not None:
             cache.acquire(sequence)
-        if found and not sequence.done:
+        if found and not sequence.done and not swapped:
             self.records.cached[sequence.id] = found
         self.totals.cached_tokens += found
         if swapped > found:
-            self.stall += (policy.blocks(swapped) - found // policy.block_size) * policy.swap_seconds
+            copied = self.host_blocks.get(sequence.id, 0)
+            self.stall += (copied - found // policy.block_size) * policy.swap_seconds if copied else 0.0
             self.totals.swapped_tokens += swapped - found
         self.on_host.pop(sequence.id, None)
+        self.host_blocks.pop(sequence.id, None)
         sequence.computed = self.tokens[sequence.id] = max(found, swapped)
         self.admissions += 1
         sequence.order = self.admissions
@@ -209,9 +213,10 @@ class ReferenceReplica:
                 break
             victim = max(self.running, key=self.key)
             self.leave(victim)
-            copied = policy.blocks(self.tokens[victim.id])
-            if copied and sum(map(policy.blocks, self.on_host.values())) + copied <= policy.host_blocks:
-                self.on_host[victim.id] = self.tokens[victim.id]
+            cached = self.tokens[victim.id]
+            copied = policy.blocks(cached) + policy.fixed_blocks(victim.prompt + victim.output)
+            if cached and sum(self.host_blocks.values()) + copied <= policy.host_blocks:
+                self.on_host[victim.id], self.host_blocks[victim.id] = cached, copied
                 self.stall += copied * policy.swap_seconds
             victim.target = victim.prompt + victim.done
             victim.computed = 0

@@ -67,6 +67,8 @@ class Replica:
         self.last_token = 0.0
         self.fresh: list[float] = []
         """Times at which sequences that joined since the last decode step got their token, where that step ended earlier."""
+        self.ended = False
+        """Something has ended that may bring a new request."""
         self.lacking = ""
         """What the head of the queue lacked when it was last turned away."""
 
@@ -159,7 +161,7 @@ class Replica:
             head.computed = found
             if found:
                 self.totals.cached_tokens += found
-                if not head.done:
+                if not head.done and not head.swapped:
                     self.records.cached[head.id] = found
         if head.swapped:
             self._swap_in(head, found)
@@ -184,8 +186,8 @@ class Replica:
 
     def _swap_out(self, sequence: Sequence, cached: int) -> None:
         """Copy what a preempted sequence has in the cache to host memory, if there is room."""
-        blocks = self.policy.blocks(cached)
-        if blocks and self.host_used + blocks <= self.policy.host_blocks:
+        blocks = self.policy.blocks(cached) + sequence.fixed
+        if cached and self.host_used + blocks <= self.policy.host_blocks:
             self.host_used += blocks
             self.totals.peak_host_blocks = max(self.totals.peak_host_blocks, self.host_used)
             self.stall += blocks * self.policy.swap_seconds
@@ -203,6 +205,7 @@ class Replica:
         self._release(sequence, cached, blocks)
         self.records.finish[sequence.id] = self.clock
         if self.source.reacts:
+            self.ended = True
             self.source.finished(sequence, self.clock)
 
     def _preempt(self, needed: int) -> int:
@@ -548,8 +551,10 @@ class Replica:
 
     # -- the clock -----------------------------------------------------------------------------------------------------
 
-    def run(self, limit: float = math.inf) -> None:
-        """Run until the clock reaches ``limit`` or nothing is left to do; a step in progress then is completed."""
+    def run(self, limit: float = math.inf, *, to_an_end: bool = False) -> None:
+        """Run until the clock reaches ``limit`` or nothing is left to do; a step in progress then is completed. ``to_an_end``: no
+        farther than to the first end that may bring a new request."""
+        self.ended = False
         policy, source, totals, series = self.policy, self.source, self.totals, self.series
         while self.clock < limit:
             if policy.poll_steps == 1 or self.since_poll >= policy.poll_steps or not (self.decoding or self.prefilling):
@@ -586,3 +591,5 @@ class Replica:
                 self._decode_steps(limit, single=totals.preemptions > before)
             if self.clock >= series.due:
                 series.add(self.clock, len(self.decoding), len(self.prefilling), len(self.waiting), self.used)
+            if to_an_end and self.ended:
+                return

@@ -286,8 +286,16 @@ class ServingResult:
         if self.prefill is not None:
             pool = self.prefill
             working = sum(totals.busy for totals in pool.totals) / (span / len(self.totals) * len(pool.totals))
-            late = units.show(pool.mean_transfer, "s") if pool.transfers else "none"
-            found.append(f"prefill pool busy {working:.0%} of the time; caches arrive {late} after their prefill")
+            found.append(f"prefill pool busy {working:.0%} of the time")
+            if pool.transfers:
+                mean, tail = units.show(pool.mean_transfer, "s"), units.show(pool.times.percentile(99), "s")
+                links = pool.sending / (span / len(self.totals) * len(pool.totals))
+                found.append(f"caches arrive {mean} after their prompt, p99 {tail}; links busy {links:.0%} of the time")
+            stalled = pool.stalled / (span / len(self.totals) * len(pool.totals))
+            if stalled >= 0.01:
+                found.append(
+                    f"prefill pool stood still {stalled:.0%} of the time until caches were sent: the links are too slow"
+                )
         found.append(f"KV pool {min(peak, 1.0):.0%} full at its peak, {self.preemptions:,} preemptions")
         return found
 
@@ -303,7 +311,9 @@ class ServingResult:
         pool = self.prefill
         return {"deployment": pool.deployment.describe(), "busy_s": sum(totals.busy for totals in pool.totals),
                 "prefill_tokens": sum(totals.prefill_tokens for totals in pool.totals), "transfers": pool.transfers,
-                "mean_transfer_s": pool.mean_transfer if pool.transfers else None}  # fmt: skip
+                "mean_transfer_s": pool.mean_transfer if pool.transfers else None,
+                "p99_transfer_s": pool.times.percentile(99) if pool.transfers else None, "transferred_bytes": pool.bytes,
+                "links_busy_s": pool.sending, "stalled_s": pool.stalled}  # fmt: skip
 
     # -- out -----------------------------------------------------------------------------------------------------------
 

@@ -14,7 +14,7 @@ from infersim.serving.cost import StepCost, step_cost
 from infersim.serving.drafting import DraftingReplica, Drafts
 from infersim.serving.fleet import Fleet, Inbox, Routing
 from infersim.serving.policy import Policy, policy_of
-from infersim.serving.pools import Pools, PrefillPool, transfer_between
+from infersim.serving.pools import FIRST_TOKEN, FirstToken, Pools
 from infersim.serving.records import Records
 from infersim.serving.replica import Replica, Source
 from infersim.serving.result import ServingResult
@@ -22,6 +22,7 @@ from infersim.serving.source import build_source
 from infersim.serving.target import Limit, read_limits
 from infersim.serving.traces import Trace
 from infersim.serving.traffic import Traffic
+from infersim.serving.transfer import transfer_between
 from infersim.specs.hardware import Accelerator
 from infersim.specs.model import ModelSpec
 
@@ -42,6 +43,7 @@ def simulate(
     progress: Callable[[int, int], None] | None = None,
     prefill: Mapping[str, Any] | None = None,
     transfer_overlap: float = 0.0,
+    first_token: FirstToken = "decode",
     **deployment: Any,
 ) -> ServingResult:
     """Simulate ``traffic`` on a deployment; ``deployment`` takes what ``estimate`` takes, lengths and concurrency aside.
@@ -50,8 +52,8 @@ def simulate(
     result. ``progress`` is called with (requests drawn, requests in all) now and then.
 
     ``prefill`` makes a pool of its own for prompts (disaggregation): what differs from ``deployment``, which then is the decode
-    pool, in the words of ``estimate`` (``gpu``, ``tensor_parallel``, ``replicas``, ``knobs`` ...). ``transfer_overlap`` of the
-    cache's way between the two is hidden behind the prefill.
+    pool, in the words of ``estimate`` (``gpu``, ``tensor_parallel``, ``replicas``, ``knobs`` ...). ``transfer_overlap`` is
+    the share of a prompt's last chunk behind which its cache is sent, layer by layer; ``first_token`` the pool that sends it.
     Raises SpecError for bad input, DoesNotFitError where the deployment cannot hold a mean request.
 
     >>> from infersim.serving.traffic import benchmark_traffic
@@ -75,7 +77,7 @@ def simulate(
         )
     return simulate_deployment(
         resolved, wanted, seed=seed, target=target, routing=routing, speedup=speedup, progress=progress, prefill=pool,
-        transfer_overlap=transfer_overlap,
+        transfer_overlap=transfer_overlap, first_token=first_token,
     )  # fmt: skip
 
 
@@ -90,6 +92,7 @@ def simulate_deployment(
     progress: Callable[[int, int], None] | None = None,
     prefill: Estimate | None = None,
     transfer_overlap: float = 0.0,
+    first_token: FirstToken = "decode",
 ) -> ServingResult:
     """Simulate ``traffic`` on a deployment that ``estimate`` has resolved, with a pool for prompts where ``prefill`` is one."""
     for one in (deployment, prefill):
@@ -97,6 +100,10 @@ def simulate_deployment(
             raise DoesNotFitError(str(one), shortfall=one.memory.shortfall)
     if routing not in ROUTING:
         raise SpecError(f"no routing is called {routing!r}; {did_you_mean(routing, ROUTING)}", field="routing")
+    if first_token not in FIRST_TOKEN:
+        raise SpecError(f"is decode or prefill, got {first_token!r}", field="first_token")
+    if prefill is not None and {prefill.knobs.batching, deployment.knobs.batching} != {"continuous"}:
+        raise SpecError("pools for prompts and for decodes batch continuously", field="batching")
     if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
         raise SpecError(f"must be a whole number from zero on, got {seed!r}", field="seed")
     if isinstance(traffic, Trace) and traffic.arrival is None:
@@ -130,17 +137,11 @@ def simulate_deployment(
 
     count = deployment.parallelism.replicas
     run: Callable[[], None]
-    pool: PrefillPool | None = None
+    pools: Pools | None = None
     if prefill is not None and front is not None:
-        ways = prefill.parallelism.replicas
-        first_inboxes, inboxes = [Inbox(None) for _ in range(ways)], [Inbox(None) for _ in range(count)]
-        replicas = [build(inbox, number) for number, inbox in enumerate(inboxes)]
-        firsts = [
-            Replica(front[0], front[1], inbox, records, count + number) for number, inbox in enumerate(first_inboxes)
-        ]
-        pool = PrefillPool(prefill, front[0], transfer_between(prefill, deployment, transfer_overlap),
-                           tuple(r.totals for r in firsts), tuple(r.series for r in firsts))  # fmt: skip
-        run = Pools(firsts, first_inboxes, replicas, inboxes, source, records, pool, routing).run
+        pools = Pools((front[0], front[1], prefill.parallelism.replicas), (build, count), source, records,
+                       transfer_between(prefill, deployment, transfer_overlap), routing, first_token)  # fmt: skip
+        replicas, run = pools.decode.replicas, pools.run
     elif count == 1:
         replicas = [build(source, 0)]
         run = replicas[0].run
@@ -155,6 +156,7 @@ def simulate_deployment(
         run()
     except KeyboardInterrupt:
         interrupted = True
+    pool = pools.summary(prefill) if pools is not None and prefill is not None else None
     return ServingResult(deployment, traffic, policy, seed, records, tuple(r.totals for r in replicas),
                          tuple(r.series for r in replicas), limits, interrupted, prefill=pool)  # fmt: skip
 
