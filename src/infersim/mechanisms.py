@@ -48,14 +48,14 @@ def visible_pairs(
     >>> float(visible_pairs(4, 0, chunk=2)), float(visible_pairs(4, 0, causal=False))
     (6.0, 16.0)
     """
-    T, C = np.asarray(new, dtype=float), np.asarray(cached, dtype=float)
+    T, C = np.asarray(new, dtype=float)[()], np.asarray(cached, dtype=float)[()]
     if not causal:
         return T * (C + T)
     if chunk is not None:
         return _block_pairs(C + T, chunk) - _block_pairs(C, chunk)
     if window is None:
         return T * C + T * (T + 1) / 2
-    growing = np.clip(window - C, 0, T)
+    growing = np.minimum(np.maximum(window - C, 0), T)
     return growing * C + growing * (growing + 1) / 2 + (T - growing) * window
 
 
@@ -71,7 +71,7 @@ def keys_read(new: Numbers, cached: Numbers, *, window: float | None = None, chu
     >>> float(keys_read(1, 8191)), float(keys_read(1, 8191, window=1024)), float(keys_read(4, 10, chunk=8))
     (8192.0, 1024.0, 6.0)
     """
-    T, C = np.asarray(new, dtype=float), np.asarray(cached, dtype=float)
+    T, C = np.asarray(new, dtype=float)[()], np.asarray(cached, dtype=float)[()]
     if chunk is not None:
         return C + T - np.floor(C / chunk) * chunk
     return C + T if window is None else np.minimum(C + T, window + T - 1)

@@ -99,7 +99,7 @@ class ExpertShape(NamedTuple):
     """Whole experts on other ranks."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Fitted:
     """Parameters of one kind of kernel, their residual surface, what they rest on, and the spread of their log error."""
 
@@ -225,6 +225,10 @@ class Calibration:
     """Folders of calibrations that are looked through before those of the specs."""
     memory: str = "HBM"
     """Kind of memory, as the accelerator's spec says."""
+
+    def __hash__(self) -> int:
+        """By device and engine alone: cheap enough to be a cache key on every call."""
+        return hash((self.accelerator, self.engine))
 
     def lookup(self, kind: str, key: str) -> Fitted:
         """Parameters of a kind of kernel for a key (number format, phase, mechanism), from the nearest measurement.

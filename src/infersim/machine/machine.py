@@ -30,6 +30,10 @@ class Machine:
     fabric: Fabric
     calibration: Calibration | None = field(repr=False, default=None)
 
+    def __hash__(self) -> int:
+        """By the names alone: cheap enough to be a cache key on every call."""
+        return hash((self.accelerator.name, self.engine.name, self.mode, self.fabric.name))
+
     def rates(self, unit: MatrixUnit) -> Rates:
         """Data-sheet rates for a matrix unit the device has."""
         return rates_of(self.accelerator, unit)

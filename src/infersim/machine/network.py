@@ -6,6 +6,7 @@ a data sheet and the arithmetic of the algorithm say.
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,6 +36,10 @@ class Fabric:
     scale_out: Link | None
     host_link: Link | None
 
+    def __hash__(self) -> int:
+        """By name alone: cheap enough to be a cache key on every call."""
+        return hash(self.name)
+
     @classmethod
     def of(cls, accelerator: Accelerator, system: System | None) -> Fabric:
         """The system's links, the accelerator's own where the system does not say."""
@@ -51,20 +56,25 @@ class Fabric:
 
     def path(self, devices: int, stride: int = 1) -> Path:
         """How ``devices`` ranks, ``stride`` apart, spread over nodes. Raises where a link is missing."""
-        if devices == 1:
-            return Path(1, 1, None, None)
-        per_node = min(self.devices_per_node, self.scale_up.devices if self.scale_up else 1)
-        inside = max(1, min(devices, per_node // min(stride, per_node))) if devices * stride > per_node else devices
-        nodes = -(-devices // inside)
-        if inside > 1 and self.scale_up is None:
-            raise UnsupportedError(f"{self.name} states no link between its devices; name a system with --system")
-        if nodes > 1 and self.scale_out is None:
-            raise UnsupportedError(
-                f"{self.name} holds {per_node} devices per node and states no network between nodes, "
-                f"so a group of {devices} does not fit; use at most {per_node}, or name a system with a network"
-            )
-        inner = self.scale_up.among(inside) if self.scale_up and inside > 1 else None
-        return Path(inside, nodes, inner, self.scale_out if nodes > 1 else None)
+        return _path(self, devices, stride)
+
+
+@functools.lru_cache(maxsize=4096)
+def _path(fabric: Fabric, devices: int, stride: int) -> Path:
+    if devices == 1:
+        return Path(1, 1, None, None)
+    up = fabric.scale_up
+    per_node = min(fabric.devices_per_node, up.devices if up else 1)
+    inside = max(1, min(devices, per_node // min(stride, per_node))) if devices * stride > per_node else devices
+    nodes = -(-devices // inside)
+    if inside > 1 and up is None:
+        raise UnsupportedError(f"{fabric.name} states no link between its devices; name a system with --system")
+    if nodes > 1 and fabric.scale_out is None:
+        raise UnsupportedError(
+            f"{fabric.name} holds {per_node} devices per node and states no network between nodes, "
+            f"so a group of {devices} does not fit; use at most {per_node}, or name a system with a network"
+        )
+    return Path(inside, nodes, up.among(inside) if up and inside > 1 else None, fabric.scale_out if nodes > 1 else None)
 
 
 def ring_all_reduce_time(payload: Numbers, devices: int, bandwidth: float, latency: float = 0.0) -> Numbers:

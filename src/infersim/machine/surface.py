@@ -7,6 +7,7 @@ It is bounded, and it fades to zero outside the measured range, where the physic
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -42,32 +43,31 @@ class Surface:
     knots: tuple[Array, ...]
     values: Array
 
+    @functools.cached_property
+    def faded(self) -> tuple[tuple[Array, ...], Array]:
+        """Knots and values with a rim of zeros ``FADE`` doublings outside: linear between these, the correction fades by itself."""
+        return tuple(np.array([grid[0] - FADE, *grid, grid[-1] + FADE]) for grid in self.knots), np.pad(self.values, 1)
+
     def at(self, *sizes: Numbers) -> Numbers:
         """The correction (natural logarithm) at sizes given in the order of ``axes``; they broadcast.
 
         Axes given as plain numbers are folded away first, so a sweep over one size costs one line of interpolation.
         """
-        values: Any = self.values
-        factor = 1.0
+        values: Any
+        grids, values = self.faded
         open_axes: list[tuple[Array, Array]] = []
-        for knots, size in zip(self.knots, sizes, strict=True):
-            axis = len(open_axes)  # what is in front has been kept open
+        for knots, size in zip(grids, sizes, strict=True):
             if np.ndim(size) == 0:
-                place = float(np.log2(max(float(size), 1e-9)))
-                factor *= _fade(place, knots)
-                values = _held(values, axis, place, knots)
+                values = _held(values, len(open_axes), size, knots)  # what is in front has been kept open
             else:
                 open_axes.append((np.log2(np.maximum(size, 1e-9)), knots))
         if not open_axes:
-            return factor * values
-        fades: Any = factor
-        for places, knots in open_axes:
-            fades = fades * _fade(places, knots)
+            return values
         if len(open_axes) == 1:
-            return fades * np.interp(open_axes[0][0], open_axes[0][1], values)
+            return np.interp(open_axes[0][0], open_axes[0][1], values)
         flat = values.ravel()
         corners = _corners([_place(places, knots) for places, knots in open_axes], values.shape)
-        return fades * sum(flat.take(index) * weight for index, weight in corners)
+        return sum(flat.take(index) * weight for index, weight in corners)
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,12 +116,16 @@ def folded(surface: AnySurface, fixed: tuple[tuple[int, float], ...]) -> Surface
     held = dict(fixed)
     if isinstance(surface, SurfaceSum):
         return _folded_sum(surface, {surface.axes[axis]: size for axis, size in fixed})
-    values: Any = surface.values
+    values: Any
+    grids, values = surface.faded
     for axis in sorted(held, reverse=True):
-        knots, place = surface.knots[axis], float(np.log2(max(held[axis], 1e-9)))
-        values = _fade(place, knots) * _held(values, axis, place, knots)
+        values = _held(values, axis, held[axis], grids[axis])
     rest = [axis for axis in range(len(surface.axes)) if axis not in held]
-    return Surface(tuple(surface.axes[axis] for axis in rest), tuple(surface.knots[axis] for axis in rest), values)
+    return Surface(
+        tuple(surface.axes[axis] for axis in rest),
+        tuple(surface.knots[axis] for axis in rest),
+        values[(slice(1, -1),) * len(rest)],
+    )
 
 
 def _folded_sum(surface: SurfaceSum, held: dict[str, float]) -> Surface:
@@ -136,34 +140,25 @@ def _folded_sum(surface: SurfaceSum, held: dict[str, float]) -> Surface:
 
 
 @functools.lru_cache(maxsize=1024)
-def _lines(surface: AnySurface, fixed: tuple[tuple[tuple[int, float], ...], ...]) -> Array:
-    """One row of values along the open axis for each way of holding the others."""
-    return np.stack([folded(surface, held).values for held in fixed])
+def _lines(surface: AnySurface, fixed: tuple[tuple[tuple[int, float], ...], ...]) -> tuple[Array, Array]:
+    """Knots of the open axis, and one row of values along it for each way of holding the others; faded."""
+    lines = [folded(surface, held).faded for held in fixed]
+    return lines[0][0][0], np.stack([values for _, values in lines])
 
 
 def along_first_axis(surface: AnySurface, sizes: Array, fixed: tuple[tuple[tuple[int, float], ...], ...]) -> Any:
-    """The correction at ``sizes`` of the first axis, one row for each way of holding the other axes.
+    """The correction at ``sizes`` of the first axis, one row (of sizes, or one row for all) for each way of holding the others.
 
     >>> bump = Surface(("m", "n"), (np.array([0.0, 4.0, 8.0]), np.array([8.0, 12.0])), np.array([[0, 0], [0.2, 0.4], [0, 0.0]]))
     >>> along_first_axis(bump, np.array([[16.0, 1.0], [4.0, 16.0]]), (((1, 4096.0),), ((1, 256.0),))).round(3).tolist()
     [[0.4, 0.0], [0.1, 0.2]]
     """
-    lines, knots = _lines(surface, fixed), surface.knots[0]
-    place = np.log2(np.maximum(sizes, 1e-9))
-    left, share = _place(place, knots)
+    knots, lines = _lines(surface, fixed)
+    left, share = _place(np.log2(np.maximum(sizes, 1e-9)), knots)
     start = left + (np.arange(len(lines)) * lines.shape[1]).reshape((-1,) + (1,) * (sizes.ndim - 1))
     flat = lines.ravel()
     low, high = flat.take(start), flat.take(start + 1)
-    return _fade(place, knots) * (low + share * (high - low))
-
-
-def _fade(place: Any, knots: Array) -> Any:
-    """1 inside the knots, falling to 0 over ``FADE`` doublings outside."""
-    if isinstance(place, float):
-        outside = max(knots[0] - place, place - knots[-1], 0.0)
-        return max(0.0, 1.0 - outside / FADE)
-    outside = np.maximum(knots[0] - place, place - knots[-1])
-    return np.minimum(np.maximum(1.0 - outside / FADE, 0.0), 1.0)
+    return low + share * (high - low)
 
 
 def _place(place: Any, knots: Array) -> tuple[Any, Any]:
@@ -176,9 +171,9 @@ def _place(place: Any, knots: Array) -> tuple[Any, Any]:
     return index, steps - index
 
 
-def _held(values: Array, axis: int, place: float, knots: Array) -> Array:
-    """``values`` at one place on an axis, linear between its knots; the axis is gone."""
-    left, share = _place(place, knots)
+def _held(values: Array, axis: int, size: float, knots: Array) -> Array:
+    """``values`` at one size on an axis, linear between its knots; the axis is gone."""
+    left, share = _place(math.log2(max(size, 1e-9)), knots)
     low, high = values.take(left, axis), values.take(left + 1, axis)
     held: Array = low + share * (high - low)
     return held

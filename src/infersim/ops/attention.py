@@ -64,13 +64,15 @@ class Attention(Op):
         """Distinct keys read for one sequence."""
         if self.cross:
             return self.cached
-        keys = keys_read(self.new, self.cached, window=self.window, chunk=self.chunk) / self.stride
+        keys = keys_read(self.new, self.cached, window=self.window, chunk=self.chunk)
+        if self.stride > 1:
+            keys = keys / self.stride
         return keys if self.top_k is None else np.minimum(keys, self.new * float(self.top_k))
 
     @property
     def absorbed(self) -> Numbers:
         """Whether latent attention works on the latent vectors themselves."""
-        return np.asarray(self.new) <= ABSORBED_NEW_TOKENS
+        return np.asarray(self.new)[()] <= ABSORBED_NEW_TOKENS
 
     @property
     def flops(self) -> Numbers:
@@ -80,7 +82,7 @@ class Attention(Op):
         rank, rope, nope, value = self.latent
         absorbed = attention_flops(self.pairs, heads=self.heads, key_dim=rank + rope, value_dim=rank)
         expanded = attention_flops(self.pairs, heads=self.heads, key_dim=nope + rope, value_dim=value)
-        expanded = expanded + 2 * np.asarray(self.cached) * rank * self.heads * (nope + value)
+        expanded = expanded + 2 * np.asarray(self.cached)[()] * rank * self.heads * (nope + value)
         return self.sequences * np.where(self.absorbed, absorbed, expanded)
 
     @property
@@ -94,7 +96,7 @@ class Attention(Op):
         cache = self.keys * (rank + rope) * self.cache_bytes
         wide = self.new * self.heads * (2 * rank + rope) * self.query_bytes
         narrow = self.new * self.heads * (nope + rope + value) * self.query_bytes
-        expanded = np.asarray(self.cached) * self.heads * (nope + value) * 2 * self.query_bytes
+        expanded = np.asarray(self.cached)[()] * self.heads * (nope + value) * 2 * self.query_bytes
         return self.sequences * (cache + np.where(self.absorbed, wide, narrow + expanded))
 
 

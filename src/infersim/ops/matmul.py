@@ -14,7 +14,7 @@ def gemm_flops(m: Numbers, n: Numbers, k: Numbers) -> Numbers:
     >>> gemm_flops(1, 4096, 4096)
     33554432
     """
-    return 2 * m * n * k
+    return m * (2 * n * k)
 
 
 def gemm_bytes(
@@ -25,7 +25,7 @@ def gemm_bytes(
     >>> gemm_bytes(1, 4096, 4096, weight_bytes=2, activation_bytes=2)
     33570816.0
     """
-    return weight_bytes * n * k + activation_bytes * m * k + output_bytes * m * n
+    return weight_bytes * n * k + m * (activation_bytes * k + output_bytes * n)
 
 
 @dataclass(frozen=True)
@@ -40,14 +40,15 @@ class Gemm(MatrixOp):
 
     @property
     def flops(self) -> Numbers:
-        return self.copies * gemm_flops(self.m, self.n, self.k)
+        return gemm_flops(self.m, self.copies * self.n, self.k)
 
     @property
     def bytes(self) -> Numbers:
-        return self.copies * gemm_bytes(
+        one = gemm_bytes(
             self.m, self.n, self.k, weight_bytes=self.weights.bytes, activation_bytes=self.activations.bytes,
             output_bytes=self.output_bytes,
         )  # fmt: skip
+        return one if self.copies == 1 else self.copies * one
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,7 @@ class GroupedGemm(MatrixOp):
     @property
     def rows(self) -> Numbers:
         """Token-expert pairs that one rank computes."""
-        return self.tokens * self.experts_per_token / self.expert_parallel
+        return self.tokens * (self.experts_per_token / self.expert_parallel)
 
     @property
     def touched(self) -> Numbers:
@@ -84,13 +85,10 @@ class GroupedGemm(MatrixOp):
 
     @property
     def flops(self) -> Numbers:
-        return self.matrices * gemm_flops(self.rows, self.intermediate / self.tensor_parallel, self.hidden)
+        return gemm_flops(self.rows, self.matrices * self.intermediate / self.tensor_parallel, self.hidden)
 
     @property
     def bytes(self) -> Numbers:
         d, f = self.hidden, self.intermediate / self.tensor_parallel
-        return (
-            self.touched * self.matrices * d * f * self.weights.bytes
-            + self.rows * (d + f) * self.activations.bytes
-            + self.rows * ((self.matrices - 1) * f + d) * 2.0
-        )
+        weights = self.touched * (self.matrices * d * f * self.weights.bytes)
+        return weights + self.rows * ((d + f) * self.activations.bytes + ((self.matrices - 1) * f + d) * 2.0)

@@ -27,6 +27,6 @@ def sampling(sequences: Numbers, vocab_size: int, *, sampler: Sampler = "greedy"
     >>> sampling(256, 128256).read  # one fp32 pass: 131 MB
     131334144.0
     """
-    logits = 4.0 * sequences * vocab_size
     passes = SAMPLING_PASSES[sampler] + (2.0 if beams > 1 else 0.0)
-    return Elementwise("sampling", 1.0, read=passes * logits * beams, written=4.0 * sequences * beams, kernels=2)
+    read, written = sequences * (passes * beams * 4.0 * vocab_size), sequences * (4.0 * beams)
+    return Elementwise("sampling", 1.0, read, written, kernels=2)

@@ -93,11 +93,21 @@ class _Pass:
         """New tokens of one attention rank."""
         return sum(group.count * _local_new(group.new, self.parallelism.context) for group in self.groups)
 
-    @property
+    @functools.cached_property
+    def source_tokens(self) -> Numbers:
+        """Encoder tokens of one attention rank, whose keys and values cross attention needs."""
+        return sum(group.count * group.encode for group in self.groups)
+
+    @functools.cached_property
     def width(self) -> float:
         """Bytes per element of the residual stream, norms and attention inputs: the compute type's, whatever the linear
         layers do."""
         return FORMATS[self.precision.compute].bytes
+
+    @functools.cached_property
+    def residual(self) -> Numbers:
+        """Bytes of the new tokens' residual stream."""
+        return self.tokens * (self.stack.hidden_size * self.width)
 
     def formats(self, role: Role) -> tuple[NumberFormat, NumberFormat]:
         return self.precision.of("tower" if self.towers else role)
@@ -131,16 +141,14 @@ def step_ops(
     )
     run = _Pass(model, parallelism, precision, groups)
     ops: list[Op] = []
-    if any(np.any(np.asarray(group.encode) > 0) for group in groups):
+    if model.towers and any(np.any(np.asarray(group.encode) > 0) for group in groups):
         for tower in model.towers.values():
             ops += _tower(tower, run)
     ops += _embedding(model, run)
     ops += _layers(run)
     if parallelism.pipeline > 1:
-        payload = run.tokens * model.hidden_size * run.width
-        ops.append(
-            Collective("pipeline send", parallelism.pipeline - 1.0, "send_recv", payload, 2, stride=parallelism.tensor)
-        )
+        stages = parallelism.pipeline
+        ops.append(Collective("pipeline send", stages - 1.0, "send_recv", run.residual, 2, stride=parallelism.tensor))
     return ops + list(_head(model, run, sampler))
 
 
@@ -156,23 +164,21 @@ def _embedding(model: ModelSpec, run: _Pass) -> Iterator[Op]:
     width = model.embedding_width or model.hidden_size
     looked_up = width + sum(table.lookups_per_token * table.width for table in model.embedding_tables.values())
     yield Elementwise(
-        "embedding", 1.0, read=run.tokens * looked_up * weights.bytes,
-        written=run.tokens * model.hidden_size * run.width, fusible=False,
+        "embedding", 1.0, read=run.tokens * (looked_up * weights.bytes), written=run.residual, fusible=False,
     )  # fmt: skip
     yield from _all_reduce(run, "embedding all-reduce", 1.0)
 
 
 def _layers(run: _Pass) -> Iterator[Op]:
     """Every kind of layer, each op counted as often as the layer occurs."""
-    stack, tokens = run.stack, run.tokens
-    residual = tokens * stack.hidden_size * run.width * stack.residual_streams
+    stack = run.stack
+    streams = run.residual * stack.residual_streams
+    moved, arithmetic = 2 * streams, 4 * streams
     for layer, mixers, feed_forward in stack.blocks():
         count = float(layer.count)
         norms = stack.norms_per_layer if layer.norms is None else layer.norms
         if norms:
-            yield Elementwise(
-                "norm", count * norms, read=2 * residual, written=2 * residual, arithmetic=4 * residual, variant=stack.norm
-            )  # fmt: skip
+            yield Elementwise("norm", count * norms, moved, moved, arithmetic, variant=stack.norm)
         for mixer in mixers:
             yield from _mixer(mixer, run, count)
         if mixers and not (stack.parallel_blocks and feed_forward):
@@ -186,8 +192,7 @@ def _layers(run: _Pass) -> Iterator[Op]:
 
 def _all_reduce(run: _Pass, name: str, count: float) -> Iterator[Op]:
     if run.tensor > 1:
-        payload = run.tokens * run.stack.hidden_size * run.width
-        yield Collective(name, count, "all_reduce", payload, run.tensor)
+        yield Collective(name, count, "all_reduce", run.residual, run.tensor)
 
 
 @functools.lru_cache(maxsize=4096)
@@ -196,8 +201,8 @@ def _local_shape(projection: Projection, ranks: int) -> tuple[float, float]:
 
 
 @functools.lru_cache(maxsize=1024)
-def _projections(mixer: Any, hidden: int) -> tuple[Projection, ...]:
-    found: tuple[Projection, ...] = mixer.projections(hidden)
+def _projections(block: Any, hidden: int, *named: str) -> tuple[Projection, ...]:
+    found: tuple[Projection, ...] = block.projections(hidden, *named)
     return found
 
 
@@ -206,17 +211,16 @@ def _projection(projection: Projection, run: _Pass, count: float, tokens: Number
     weights, activations = run.formats(projection.role)
     k, n = _local_shape(projection, run.tensor)
     if activations.bits < 16:
-        read, written = tokens * k * run.width, tokens * k * activations.bytes
-        yield Elementwise("quantise", count, read=read, written=written, arithmetic=2 * tokens * k)
+        read, written = tokens * (k * run.width), tokens * (k * activations.bytes)
+        yield Elementwise("quantise", count, read, written, arithmetic=tokens * (2 * k))
     yield Gemm(projection.name, count, weights, activations, tokens, n, k, projection.copies, run.width)
 
 
 def _mixer(mixer: Any, run: _Pass, count: float) -> Iterator[Op]:
     """Projections in, the core, the projection out."""
     projections = _projections(mixer, run.stack.hidden_size)
-    source_tokens = sum(group.count * group.encode for group in run.groups)
     for projection in projections[:-1]:
-        tokens = source_tokens if projection.name.startswith("cross_") else run.tokens
+        tokens = run.source_tokens if projection.name.startswith("cross_") else run.tokens
         yield from _projection(projection, run, count, tokens)
     for core in mixer.cores():
         if isinstance(core, AttentionCore):
@@ -236,11 +240,12 @@ def _attention(core: AttentionCore, mixer: Any, run: _Pass, count: float) -> Ite
     rotated = (heads + kv_heads) * core.key_dim * run.width
     yield Elementwise(
         "rotary and cache write", count, read=run.tokens * (rotated + written * run.width),
-        written=run.tokens * (rotated + written * cache_format.bytes), arithmetic=3 * run.tokens * rotated, kernels=2,
+        written=run.tokens * (rotated + written * cache_format.bytes), arithmetic=run.tokens * (3 * rotated), kernels=2,
         variant="learned" if "positions" in getattr(run.stack, "embedding_tables", {}) else "rotary",
     )  # fmt: skip
     for group in run.groups:
-        sequences, cached = group.count / context, group.source if core.cross else group.cached
+        sequences = group.count if context == 1 else group.count / context
+        cached = group.source if core.cross else group.cached
         if core.index_heads:
             yield Attention("index scores", count, sequences, group.new, cached, core.index_heads, 1, core.index_dim, 0,
                             stride=core.index_stride, cache_bytes=mixer.cache().index_bytes, query_bytes=1.0)  # fmt: skip
@@ -271,13 +276,13 @@ def _scan(core: ScanCore, mixer: Any, run: _Pass, count: float) -> Iterator[Op]:
 
 def _mlp(block: Mlp, run: _Pass, count: float, role: Role, prefix: str) -> Iterator[Op]:
     """Up, activation, down."""
-    up, down = block.projections(run.stack.hidden_size, role, prefix)
+    up, down = _projections(block, run.stack.hidden_size, role, prefix)
     yield from _projection(up, run, count, run.tokens)
     width = block.intermediate_size / run.tensor
+    written = run.tokens * (width * run.width)
     yield Elementwise(
-        "activation", count, read=run.tokens * width * (2 if block.gated else 1) * run.width,
-        written=run.tokens * width * run.width, arithmetic=5 * run.tokens * width,
-        variant="gated" if block.gated else "plain",
+        "activation", count, read=2 * written if block.gated else written, written=written,
+        arithmetic=run.tokens * (5 * width), variant="gated" if block.gated else "plain",
     )  # fmt: skip
     yield from _projection(down, run, count, run.tokens)
 
@@ -288,25 +293,25 @@ def _experts(block: MixtureOfExperts, run: _Pass, count: float) -> Iterator[Op]:
     ranks, groups = parallelism.expert_ranks, parallelism.attention_data
     weights, activations = run.formats("experts")
     width = block.latent_size or hidden
-    for projection in block.projections(hidden):
+    for projection in _projections(block, hidden):
         if projection.role in ("router", "experts"):
             yield from _projection(projection, run, count, tokens)
     yield Elementwise(
         "routing",
         count,
-        read=4.0 * tokens * block.num_experts,
-        written=8.0 * tokens * block.experts_per_token,
+        read=tokens * (4.0 * block.num_experts),
+        written=tokens * (8.0 * block.experts_per_token),
         kernels=2,
     )
     everyone = tokens * groups
     if groups > 1 and parallelism.expert > 1:
         visits = min(block.experts_per_token, parallelism.expert) * (1 - 1 / parallelism.expert)
-        sent = tokens / parallelism.tensor * visits * width
+        sent = tokens * (visits * width / parallelism.tensor)
         message = width * activations.bytes
         yield Collective("expert dispatch", count, "all_to_all", sent * activations.bytes, ranks,
                          experts_per_token=block.experts_per_token, message_bytes=message)  # fmt: skip
     elif groups > 1:
-        yield Collective("expert all-gather", count, "all_gather", everyone * width * run.width, ranks)
+        yield Collective("expert all-gather", count, "all_gather", everyone * (width * run.width), ranks)
     yield GroupedGemm(
         "experts", count, weights, activations, everyone, width, block.intermediate_size, block.num_experts,
         block.experts_per_token, block.gated, parallelism.expert_tensor, parallelism.expert,
@@ -316,10 +321,9 @@ def _experts(block: MixtureOfExperts, run: _Pass, count: float) -> Iterator[Op]:
         yield Collective("expert combine", count, "all_to_all", sent * run.width, ranks,
                          experts_per_token=block.experts_per_token, message_bytes=message)  # fmt: skip
     elif groups > 1:
-        yield Collective("expert reduce-scatter", count, "reduce_scatter", everyone * width * run.width, ranks)
+        yield Collective("expert reduce-scatter", count, "reduce_scatter", everyone * (width * run.width), ranks)
     if block.shared_intermediate_size:
-        shared = Mlp(intermediate_size=block.shared_intermediate_size, gated=block.shared_gated)
-        yield from _mlp(shared, run, count, "shared_expert", "shared_")
+        yield from _mlp(block.shared, run, count, "shared_expert", "shared_")
     if groups == 1 or block.shared_intermediate_size:
         yield from _all_reduce(run, "expert all-reduce", count)
 
@@ -328,10 +332,8 @@ def _head(model: ModelSpec, run: _Pass, sampler: Sampler) -> Iterator[Op]:
     """Final norm, logits of the sampled tokens, their gathering over tensor ranks, and sampling."""
     sampled = sum(group.count * group.sampled for group in run.groups)
     if model.final_norm:
-        residual = sampled * model.hidden_size * run.width
-        yield Elementwise(
-            "norm", 1.0, read=2 * residual, written=residual, arithmetic=4 * residual, variant=model.norm
-        )  # fmt: skip
+        residual = sampled * (model.hidden_size * run.width)
+        yield Elementwise("norm", 1.0, 2 * residual, residual, 4 * residual, variant=model.norm)
     if not model.lm_head or model.task != "generate":
         return
     weights, activations = run.precision.of("lm_head")
@@ -339,5 +341,5 @@ def _head(model: ModelSpec, run: _Pass, sampler: Sampler) -> Iterator[Op]:
     width = float(model.embedding_width or model.hidden_size)
     yield Gemm("lm_head", 1.0, weights, activations, sampled, columns, width, output_bytes=run.width)
     if run.tensor > 1:
-        yield Collective("logits all-gather", 1.0, "all_gather", sampled * model.vocab_size * run.width, run.tensor)
+        yield Collective("logits all-gather", 1.0, "all_gather", sampled * (model.vocab_size * run.width), run.tensor)
     yield sampling(sampled, model.vocab_size, sampler=sampler)

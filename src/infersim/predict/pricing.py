@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -37,7 +38,8 @@ Pricer = Callable[[Any, "Columns", Machine, Any], tuple[Any, Fitted]]
 
 @dataclass(frozen=True)
 class Columns:
-    """Fields of several alike ops, one row per op and ``dimensions`` of the batch behind it; of one op as they are."""
+    """Fields of several alike ops, one row per op (or one for all that share a value) and behind it the ``shape`` of the batch; of
+    one op as they are."""
 
     ops: Sequence[Any]
     shape: tuple[int, ...]
@@ -46,11 +48,15 @@ class Columns:
         if len(self.ops) == 1:
             return getattr(self.ops[0], field)
         values = [getattr(op, field) for op in self.ops]
-        if np.ndarray not in map(type, values):
-            return np.array(values, dtype=float).reshape((-1,) + (1,) * len(self.shape))
-        rows = np.empty((len(values), *self.shape))
-        for row, value in enumerate(values):
-            rows[row] = value
+        if len(set(map(id, values))) == 1:
+            rows = np.array(values[0], dtype=float, ndmin=1 + len(self.shape))
+        elif np.ndarray not in map(type, values):
+            rows = np.array(values, dtype=float).reshape((-1,) + (1,) * len(self.shape))
+        else:
+            rows = np.empty((len(values), *self.shape))
+            for row, value in enumerate(values):
+                rows[row] = value
+        self.__dict__[field] = rows
         return rows
 
 
@@ -67,7 +73,7 @@ def kernel_seconds(
     Ops that differ in nothing but their sizes are priced in one call, unless the arrays of batches are long.
     """
     seconds, basis = np.zeros(shape), [DATA_SHEET] * len(ops)
-    stacked = int(np.prod(shape[1:])) <= STACKED_POINTS
+    stacked = math.prod(shape[1:]) <= STACKED_POINTS
     together: dict[Any, list[int]] = defaultdict(list)
     for row, op in enumerate(ops):
         alike = _signature(op, machine) if stacked else row
@@ -206,8 +212,9 @@ def _experts_time(fitted: Fitted, first: GroupedGemm, every: Columns, machine: M
 def _attention(first: Attention, every: Columns, machine: Machine, unit: Any) -> tuple[Any, Fitted]:
     """The kernel that engines take for the new tokens there are; arrays may hold both kinds."""
     short = np.asarray(every.new) <= ABSORBED_NEW_TOKENS
-    if short.all() or not short.any():
-        return _attention_of("decode" if short.all() else "prefill", first, every, machine, unit)
+    every_short = short.all()
+    if every_short or not short.any():
+        return _attention_of("decode" if every_short else "prefill", first, every, machine, unit)
     (decode, _), (prefill, fitted) = (
         _attention_of(phase, first, every, machine, unit) for phase in ("decode", "prefill")
     )
@@ -220,14 +227,16 @@ def _attention_of(phase: str, first: Attention, every: Columns, machine: Machine
     if first.latent is not None:
         rank, rope, nope, value = first.latent
         fitted = _lookup(machine, "mla", f"{cache}.{phase}")
+        new = every.new
         cached = every.cached if first.top_k is None else np.minimum(every.cached, float(first.top_k))
         sequences = np.maximum(every.sequences, 1e-9)
         time = latent_attention_time(
-            sequences, every.new, cached, heads=first.heads, kv_lora_rank=rank, qk_rope_head_dim=rope,
+            sequences, new, cached, heads=first.heads, kv_lora_rank=rank, qk_rope_head_dim=rope,
             qk_nope_head_dim=nope, v_head_dim=value, cache_bytes=first.cache_bytes, rates=rates, parameters=fitted.parameters,
         )  # fmt: skip
-        time = time * fitted.correction(*latent_axes(sequences, every.new, cached, first.heads))
-        return np.where(np.asarray(every.sequences) * np.asarray(every.new) > 1e-6, time, 0.0), fitted
+        count, keys, heads = latent_axes(sequences, new, cached, first.heads)
+        time = time * fitted.correction(count, keys, held=((2, heads),))
+        return np.where(every.sequences * new > 1e-6, time, 0.0), fitted
     decode = phase == "decode"
     alike = "encoder" if not (first.causal or first.cross or decode) else phase
     fitted = _lookup(machine, "attention", f"{cache}.{alike}")
@@ -237,7 +246,7 @@ def _attention_of(phase: str, first: Attention, every: Columns, machine: Machine
         seen = np.maximum(np.asarray(every.pairs) / np.maximum(new, 1e-9), 1.0)
         block = np.minimum(new, seen)
         sequences, new, cached, causal = sequences * new / np.maximum(block, 1e-9), block, seen - block, False
-    busy = np.asarray(sequences) * np.asarray(new) > 1e-6
+    busy = sequences * new > 1e-6
     sequences, new = np.maximum(sequences, 1e-9), np.maximum(new, 1e-9)
     time = attention_time(
         sequences, new, cached, heads=first.heads, kv_heads=first.kv_heads, key_dim=first.key_dim, value_dim=first.value_dim,
@@ -254,7 +263,7 @@ def _attention_of(phase: str, first: Attention, every: Columns, machine: Machine
 
 def _phase(new: Any) -> str:
     """Which kernel an engine takes for that many new tokens a sequence."""
-    return "decode" if np.max(new) <= ABSORBED_NEW_TOKENS else "prefill"
+    return "decode" if (np.max(new) if np.ndim(new) else new) <= ABSORBED_NEW_TOKENS else "prefill"
 
 
 def _scan(first: Scan, every: Columns, machine: Machine, unit: Any) -> tuple[Any, Fitted]:
@@ -273,7 +282,7 @@ def _elementwise(first: Elementwise, every: Columns, machine: Machine, unit: Any
     kernels = every.kernels
     moved = every.bytes / kernels
     each = elementwise_time(moved, rates=machine.rates(_any_unit(machine)), parameters=fitted.parameters)
-    return kernels * each * fitted.correction(moved), fitted
+    return kernels * (each if fitted.surface is None else each * fitted.correction(moved)), fitted
 
 
 def _any_unit(machine: Machine) -> MatrixUnit:

@@ -109,7 +109,7 @@ class StepTime:
         """Kernels, communication and gaps."""
         if self.mode == "bound":
             return np.maximum(self.kernel_seconds, self.network_seconds)
-        return self.kernel_seconds + self.network_seconds + self.gaps
+        return self.op_seconds.sum(axis=0) + self.gaps
 
     @property
     def seconds(self) -> Numbers:
@@ -279,10 +279,11 @@ def price(
 
         ops = as_engine_runs(ops, machine)
     unit_of = [_unit(op, machine) for op in ops]
-    work = [op.flops for op in ops], [op.bytes for op in ops], [getattr(op, "link_bytes", 0.0) for op in ops]
+    work = [op.flops for op in ops], [op.bytes for op in ops], [op.link_bytes for op in ops]
     shape = np.broadcast_shapes(*{value.shape for values in work for value in values if isinstance(value, np.ndarray)})
     flops, memory, link = (_rows(values, shape) for values in work)
-    peaks = np.array([machine.accelerator.peak_flops[unit] if unit else machine.vector_flops for unit in unit_of])
+    unit_peaks, vector_peak = machine.accelerator.peak_flops, machine.vector_flops
+    peaks = np.array([unit_peaks[unit] if unit else vector_peak for unit in unit_of])
     compute_floor = flops / _per_op(peaks, flops)
     memory_floor = memory / machine.accelerator.memory.bandwidth
     network_floor = np.zeros_like(memory_floor)
@@ -347,7 +348,7 @@ def _overheads(
     device = op_seconds.sum(axis=0)
     captured = not eager and machine.accelerator.kind == "gpu"
     gaps = kernels * engine.launch_gap if captured else np.maximum(kernels * engine.eager_launch - device, 0.0)
-    work = host.step + host.sequence * np.asarray(sequences, dtype=float)
-    shown = host.sync + host.sync_sequence * np.asarray(sequences, dtype=float)
+    work = host.step + host.sequence * sequences
+    shown = host.sync + host.sync_sequence * sequences
     shown = shown + (np.maximum(work - device - gaps, 0.0) if host.overlap else work)
-    return np.broadcast_to(gaps, device.shape), np.broadcast_to(shown, device.shape)
+    return np.full(device.shape, gaps), np.full(device.shape, shown)

@@ -694,6 +694,11 @@ class MixtureOfExperts(Spec):
             raise ValueError(f"experts_per_token {self.experts_per_token} exceeds num_experts {self.num_experts}")
         return self
 
+    @property
+    def shared(self) -> Mlp:
+        """The shared experts together; asked for only where there are some."""
+        return Mlp(intermediate_size=self.shared_intermediate_size, gated=self.shared_gated)
+
     def expert_parameters(self, hidden: int) -> int:
         """Weights and biases of one routed expert."""
         d, f = self.latent_size or hidden, self.intermediate_size
@@ -709,8 +714,7 @@ class MixtureOfExperts(Spec):
             found.append(_whole("latent_down_proj", "experts", hidden, self.latent_size))
             found.append(_whole("latent_up_proj", "experts", self.latent_size, hidden))
         if self.shared_intermediate_size:
-            shared = Mlp(intermediate_size=self.shared_intermediate_size, gated=self.shared_gated)
-            found.extend(shared.projections(hidden, "shared_expert", "shared_"))
+            found.extend(self.shared.projections(hidden, "shared_expert", "shared_"))
         if self.shared_gate:
             found.append(_whole("shared_gate", "router", hidden, 1))
         return tuple(found)

@@ -81,7 +81,7 @@ def attention_time(
     True
     """
     p = parameters
-    T, C = np.asarray(new, dtype=float), np.asarray(cached, dtype=float)
+    T, C = np.asarray(new, dtype=float)[()], np.asarray(cached, dtype=float)[()]
     total = C + T
     pairs, keys, limit = visible_pairs(T, C, causal=causal), total, None
     if window is not None and np.any(np.asarray(window) > 0):
@@ -89,21 +89,21 @@ def attention_time(
         pairs = visible_pairs(T, C, window=limit) if causal else T * np.minimum(total, limit)
         keys = keys_read(T, C, window=limit)
     width = key_dim + value_dim
-    least_moved = count * width * (keys * kv_heads * kv_bytes + T * heads * q_bytes)
-    least_flops = 2.0 * count * heads * width * pairs
+    moved = least_moved = width * (keys * kv_heads * kv_bytes + T * heads * q_bytes)  # by one sequence
+    least_flops = 2.0 * heads * width * pairs
     packed_heads: Numbers = True
     if limit is not None and not p.packed_in_window:
         packed_heads = limit >= NO_WINDOW
     if limit is not None and not p.skips_window:
         pairs, keys, limit = visible_pairs(T, C, causal=causal), total, None
-    moved = count * width * (keys * kv_heads * kv_bytes + T * heads * q_bytes)
+        moved = width * (keys * kv_heads * kv_bytes + T * heads * q_bytes)
 
     readers: Numbers = kv_heads
     cost: Numbers = 1.0
     if decode:
         alone = (heads == kv_heads) | (heads > p.packed * kv_heads) | np.logical_not(packed_heads)
-        readers = np.where(alone, heads, kv_heads)
-        cost = np.where(alone, p.lone, 1.0)
+        readers = np.where(alone, heads, kv_heads)[()]
+        cost = np.where(alone, p.lone, 1.0)[()]
     group, streams = heads / readers, count * readers
     start, least = cost * p.tile_start, cost * p.key_step
     units = rates.compute_units
@@ -118,20 +118,20 @@ def attention_time(
             reach = seen + beyond
             if limit is not None:
                 reach = np.minimum(reach + np.where(limit < total, beyond, 0.0), keys)
-        filled = streams * np.ceil(T * group / rows) / units
+        filled = streams * (np.ceil(T * group / rows) / units)
         whole = np.maximum(np.ceil(filled) * (start + step * reach), start + step * keys)
         spread = reach * filled
         part = np.minimum(np.maximum(spread, p.split_keys), np.maximum(keys, spread))
         return np.minimum(whole, np.maximum(filled, 1.0) * start + p.split_cost + step * part)
 
-    compute = fastest(tiled, ((p.rows,), *LARGE_TILES), streams * keys * T * group)
-    memory = moved / (rates.bandwidth * p.memory_efficiency)
+    compute = fastest(tiled, ((p.rows,), *LARGE_TILES), streams * (keys * T * group))
+    memory = count * (moved / (rates.bandwidth * p.memory_efficiency))
     if cache_in_l2:
-        memory = memory / cache_speed_up(moved, p.cache_gain, rates)
+        memory = memory / cache_speed_up(count * moved, p.cache_gain, rates)
     time = p.launch + soft_max(compute, memory)
     if cache_in_l2:
         return time
-    return np.maximum(time, np.maximum(least_flops / rates.flops, least_moved / rates.bandwidth))
+    return np.maximum(time, count * np.maximum(least_flops / rates.flops, least_moved / rates.bandwidth))
 
 
 NO_WINDOW = 1e18
@@ -149,7 +149,7 @@ def attention_axes(
 ) -> tuple[Numbers, Numbers, Numbers, Numbers]:  # fmt: skip
     """Where a residual surface is read: keys a decoded token sees (new tokens of a prompt), key-value heads of all sequences,
     query heads per key-value head, head dimension."""
-    extent = np.asarray(new, dtype=float)
+    extent = np.asarray(new, dtype=float)[()]
     if decode:
         extent = extent + cached
         if window is not None:

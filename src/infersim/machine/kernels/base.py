@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import functools
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -86,16 +87,21 @@ STACKED_SIZE = 2048
 keeps the arrays in the cache."""
 
 
-def fastest(time: Callable[..., Numbers], tiles: Sequence[tuple[float, ...]], cases: Numbers) -> Numbers:
+def fastest(time: Callable[..., Numbers], tiles: tuple[tuple[float, ...], ...], cases: Numbers) -> Numbers:
     """The least ``time(*tile)`` over ``tiles``, as a kernel selector chooses; ``cases`` has the shape of one answer.
 
-    >>> float(fastest(lambda rows: np.ceil(100.0 / rows) * (1 + rows), [(16.0,), (64.0,), (128.0,)], 100.0))
+    >>> float(fastest(lambda rows: np.ceil(100.0 / rows) * (1 + rows), ((16.0,), (64.0,), (128.0,)), 100.0))
     119.0
     """
     if np.size(cases) <= STACKED_SIZE:
-        shape = (-1,) + (1,) * np.ndim(cases)
-        return time(*(np.array(sizes).reshape(shape) for sizes in zip(*tiles, strict=True))).min(axis=0)
+        return time(*_in_front(tiles, np.ndim(cases))).min(axis=0)
     best = time(*tiles[0])
     for tile in tiles[1:]:
         best = np.minimum(best, time(*tile))
     return best
+
+
+@functools.lru_cache(maxsize=1024)
+def _in_front(tiles: tuple[tuple[float, ...], ...], dimensions: int) -> list[Array]:
+    """Rows, columns and so on of every tile, along one more axis in front of ``dimensions`` others."""
+    return [np.array(sizes).reshape((-1,) + (1,) * dimensions) for sizes in zip(*tiles, strict=True)]

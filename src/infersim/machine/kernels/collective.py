@@ -90,9 +90,8 @@ def collective_time(
             inside = P * (g - 1) / (g * k - 1)
         seconds = _library(kind, inside, g, path.inner.bandwidth, p)
         if kind == "all_reduce" and g <= p.own_devices:
-            own = _own(inside, g, path.inner.bandwidth, p)
-            ceiling = _own(np.minimum(inside, p.limit), g, path.inner.bandwidth, p)
-            seconds = np.where(inside <= p.limit, own, np.maximum(seconds, ceiling))
+            own = _own(np.minimum(inside, p.limit), g, path.inner.bandwidth, p)
+            seconds = np.where(inside <= p.limit, own, np.maximum(seconds, own))
     if path.outer is not None and k > 1:
         steps = 2 if kind == "all_reduce" else 1
         crossing = sent_share(kind, k) * P / g
@@ -103,22 +102,22 @@ def collective_time(
         ways = np.log2(k) if kind == "all_reduce" else 1.0
         start = 0.0 if path.inner is not None and g > 1 else p.library_launch
         seconds = seconds + start + p.node_hop * steps * ways + crossing / (path.outer.bandwidth * p.node_efficiency)
-    seconds = seconds + p.message * P / message_bytes
+    seconds = seconds + P * (p.message / message_bytes)
     return np.where(P > 0, np.maximum(seconds, least_time(kind, P, path)), 0.0)
 
 
 def _own(P: Numbers, n: int, bandwidth: float, p: CollectiveParameters) -> Numbers:
     """An engine's own all-reduce kernel: one-shot or two-shot."""
-    rate = bandwidth * np.minimum(p.direct_efficiency * (2.0 / n) ** p.direct_decay, 1.0)
+    rate = bandwidth * min(p.direct_efficiency * (2.0 / n) ** p.direct_decay, 1.0)
     latency = p.launch + p.hop * (n - 1)
-    return latency + np.minimum((n - 1) * P / rate, 2 * p.hop + 2 * (n - 1) / n * P / rate)
+    return latency + np.minimum(P * ((n - 1) / rate), 2 * p.hop + P * (2 * (n - 1) / n / rate))
 
 
 def _library(kind: str, P: Numbers, n: int, bandwidth: float, p: CollectiveParameters) -> Numbers:
     """A library's kernel: latency by devices, a rate that grows with the message."""
-    rate = bandwidth * np.minimum(p.bandwidth_efficiency * (2.0 / n) ** p.decay, 1.0)
+    rate = bandwidth * min(p.bandwidth_efficiency * (2.0 / n) ** p.decay, 1.0)
     sent = sent_share(kind, n) * P
-    return p.library_launch + p.library_hop * (n - 1) + (sent + p.half_size * sent / (sent + p.half_size)) / rate
+    return (p.library_launch + p.library_hop * (n - 1)) + (sent + p.half_size * sent / (sent + p.half_size)) / rate
 
 
 COLLECTIVE_AXES = ("payload", "devices")

@@ -64,10 +64,9 @@ def gemm_time(
     True
     """
     p = parameters
-    m, n, k = np.asarray(m, dtype=float), np.asarray(n, dtype=float), np.asarray(k, dtype=float)
-    weights, inputs = n * k, m * k
-    flops = 2.0 * m * weights
-    moved = weight_bytes * weights + activation_bytes * inputs + output_bytes * m * n
+    m, n, k = (np.asarray(size, dtype=float)[()] for size in (m, n, k))
+    weights = n * k
+    moved = weight_bytes * weights + m * (activation_bytes * k + output_bytes * n)
     units = rates.compute_units
     largest_rows, largest_columns = TILES[-1]
     pace = 2.0 * units / (rates.flops * p.compute_efficiency)
@@ -91,7 +90,7 @@ def gemm_time(
         memory = memory / cache_speed_up(moved + (p.copies - 1.0) * weight_bytes * weights, p.cache_gain, rates)
     time = p.launch + soft_max(compute, memory)
     if p.input_pass:
-        time = time + p.input_pass / stream * inputs
+        time = time + m * (p.input_pass / stream * k)
     if not weights_in_l2:
-        time = np.maximum(time, np.maximum(flops / rates.flops, moved / rates.bandwidth))
+        time = np.maximum(time, np.maximum(m * (2.0 / rates.flops * weights), moved / rates.bandwidth))
     return time * (m > 0)

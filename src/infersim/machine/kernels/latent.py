@@ -69,47 +69,46 @@ def latent_attention_time(
     >>> round(float(t) * 1e6) in range(1000, 1400)  # measured under TensorRT-LLM: 1263 us
     True
     """
-    B, T, C = (np.asarray(value, dtype=float) for value in (count, new, cached))
-    H = np.asarray(heads, dtype=float)
+    B, T, C, H = (np.asarray(value, dtype=float)[()] for value in (count, new, cached, heads))
     pairs = visible_pairs(T, C)
     wide, narrow = 2 * kv_lora_rank + qk_rope_head_dim, qk_nope_head_dim + qk_rope_head_dim + v_head_dim
-    cache = B * (C + T) * (kv_lora_rank + qk_rope_head_dim) * cache_bytes
+    latents = (C + T) * (kv_lora_rank + qk_rope_head_dim) * cache_bytes  # of one sequence, as are pairs and expansion
+    cache = B * latents
     expand = 2.0 * C * kv_lora_rank * H * (qk_nope_head_dim + v_head_dim)
     expanded = 2.0 * C * H * (qk_nope_head_dim + v_head_dim) * 2.0
 
     def decode() -> Numbers:
         p = parameters
         rows = np.maximum(T * H, 1.0)
-        compute = 2.0 * B * padded(rows, p.head_rows) * wide * pairs / T / (rates.flops * p.compute_efficiency)
+        compute = B * (2.0 * padded(rows, p.head_rows) * wide * pairs / T / (rates.flops * p.compute_efficiency))
         tiles = B * np.ceil(rows / 64.0)
         pieces = np.minimum(np.maximum((C + T) / 256.0, 1.0), p.most_splits)
-        splits = np.clip(rates.compute_units / tiles, 1.0, pieces)
+        splits = np.minimum(np.maximum(rates.compute_units / tiles, 1.0), pieces)
         walk = p.walk * (C + T) / splits * np.maximum(tiles * splits / rates.compute_units, 1.0)
-        partial = p.combine * 8.0 * B * rows * kv_lora_rank * (splits - 1.0)
-        ends = p.query_passes * B * rows * wide * 2.0
+        partial = p.combine * 8.0 * rows * kv_lora_rank * (splits - 1.0)
+        ends = p.query_passes * rows * wide * 2.0
         memory = cache / (rates.bandwidth * p.memory_efficiency)
         ramp = p.ramp * cache / (cache + p.ramp_bytes)
         seconds = (
             p.launch
-            + p.sequence * B
+            + B * (p.sequence + (partial + ends) / rates.bandwidth)
             + ramp
-            + (partial + ends) / rates.bandwidth
             + soft_max(compute, soft_max(memory, walk))
         )
-        floor = np.maximum(2.0 * B * H * wide * pairs / rates.flops, cache / rates.bandwidth)
+        floor = B * np.maximum(2.0 * H * wide * pairs / rates.flops, latents / rates.bandwidth)
         return seconds if cache_in_l2 else np.maximum(seconds, floor)
 
     def prefill() -> Numbers:
         p = parameters
-        tiles = B * H * np.ceil(T / QUERY_ROWS)
+        tiles = B * (H * np.ceil(T / QUERY_ROWS))
         waves = np.ceil(tiles / rates.compute_units)
-        flops = B * (2.0 * H * narrow * (T * C + T * (T + p.diagonal) / 2) + expand)
+        flops = 2.0 * H * narrow * (T * C + T * (T + p.diagonal) / 2) + expand
         idle = 1.0 + 0.5 * (waves * rates.compute_units / tiles - 1.0)
-        compute = flops * np.minimum(idle, 20.0) / (rates.flops * p.compute_efficiency)
-        ends = p.query_passes * B * T * H * (2 * narrow - v_head_dim) * 2.0
-        memory = (cache + ends + B * expanded) / (rates.bandwidth * p.memory_efficiency)
+        compute = B * (flops / (rates.flops * p.compute_efficiency)) * np.minimum(idle, 20.0)
+        ends = p.query_passes * T * H * (2 * narrow - v_head_dim) * 2.0
+        memory = B * ((latents + ends + expanded) / (rates.bandwidth * p.memory_efficiency))
         seconds = p.launch + p.sequence * B + p.tile * waves + soft_max(compute, memory)
-        floor = np.maximum(B * (2.0 * H * narrow * pairs + expand) / rates.flops, cache / rates.bandwidth)
+        floor = B * np.maximum((2.0 * H * narrow * pairs + expand) / rates.flops, latents / rates.bandwidth)
         return seconds if cache_in_l2 else np.maximum(seconds, floor)
 
     if absorbed is None:

@@ -58,29 +58,29 @@ def expert_load(
     >>> [round(float(x)) for x in expert_load(np.array([4.0, 64.0, 1024.0]), 256, 8)[1]]  # simulated: 32, 194, 235
     [26, 189, 232]
     """
-    T = np.asarray(tokens, dtype=float)
-    E, k, n = num_experts, experts_per_token, np.asarray(ranks, dtype=float)
+    T, n = np.asarray(tokens, dtype=float)[()], np.asarray(ranks, dtype=float)[()]
+    E, k = num_experts, experts_per_token
     mean = np.maximum(T * k / E, 1e-12)
     pairs = T * k / n
     even = np.asarray(skew) == 0
-    s = np.where(even, SKEW, skew) - 1.0
+    s = np.where(even, SKEW, skew)[()] - 1.0
     span = np.maximum(0.8 * T, LEAST_SPAN)
-    cut = 1.0 - span**-s
-    first = s / (1.0 - s) * (span ** (1.0 - s) - 1.0) / cut
-    second = s / (2.0 - s) * (span ** (2.0 - s) - 1.0) / cut
-    third = s / (3.0 - s) * (span ** (3.0 - s) - 1.0) / cut
+    rest = span**-s
+    cut = 1.0 - rest
+    first, second, third = (s / (i - s) * (span**i * rest - 1.0) / cut for i in (1, 2, 3))
     lowest = mean / first
-    variance = second / first**2 - 1.0
-    lean = (third / first**3 - 3.0 * second / first**2 + 2.0) / variance**1.5 * np.sqrt(n / E)
+    square = second / first**2
+    variance = square - 1.0
+    lean = (third / first**3 - 3.0 * square + 2.0) / variance**1.5 * np.sqrt(n / E)
     scatter = variance * n / E + 0.5 * (1.0 - 1.0 / n) / np.maximum(pairs, 1e-9)
     most = np.minimum(n, np.maximum(np.minimum(lowest * span, T) / mean, 1.0))
     out = greatest_of_normals(n)
     out = out + lean * np.maximum(out * out - 1.0, 0.0) / 6.0
     busiest = pairs * np.minimum(1.0 + out * np.sqrt(scatter), most)
-    half = np.clip(0.5 / lowest, 1.0, span)
-    reached = E * (half**-s - span**-s) / cut
+    half = np.minimum(np.maximum(0.5 / lowest, 1.0), span)
+    reached = E * (half**-s - rest) / cut
     distinct = distinct_experts(T, E, k)
-    touched = np.where(even, np.ceil(np.minimum(T * k, E) / n), np.clip(reached, 0.85 * distinct, distinct) / n)
+    touched = np.where(even, np.ceil(np.minimum(T * k, E) / n), np.minimum(np.maximum(reached, 0.85 * distinct), distinct) / n)
     touched = np.minimum(np.maximum(touched, 1.0), np.maximum(E / n, 1.0))
     return np.maximum(np.where(even, pairs, busiest), touched), touched
 
@@ -116,9 +116,9 @@ def moe_time(
     >>> 2.0e-4 < few < 3.2e-4, 0.9e-3 < many < 1.3e-3  # measured on one H100 under vLLM: 0.26 and 1.0 ms
     (True, True)
     """
-    p, n = parameters, np.asarray(expert_parallel, dtype=float)
-    T = np.asarray(tokens, dtype=float)
-    products = 2.0 + np.asarray(gated, dtype=float)
+    p = parameters
+    T, n, gates = (np.asarray(value, dtype=float)[()] for value in (tokens, expert_parallel, gated))
+    products = 2.0 + gates
     d, f = hidden, intermediate / tensor_parallel
     columns = (products - 1.0) * f + d
     pairs, touched = expert_load(T, num_experts, experts_per_token, n, skew)
@@ -128,17 +128,17 @@ def moe_time(
     padded = np.maximum(worked + touched * (p.tile / 2), touched * p.tile)
     tiles = padded * columns / (p.tile * 256.0)
     idle = np.minimum(wave_padding(tiles, rates.compute_units), 20.0)
-    work = 2.0 * products * padded * d * f * (1.0 + p.depth / np.minimum(d, f))
+    work = padded * (2.0 * products * d * f * (1.0 + p.depth / np.minimum(d, f)))
     compute = work * (1.0 - p.waves + p.waves * idle) / (rates.flops * p.compute_efficiency)
 
-    weights = touched * products * d * f * weight_bytes
+    weights = touched * (products * d * f * weight_bytes)
     drawn = weights
     if weights_in_l2 and rates.l2_bytes:
         other = distinct_experts(5.0 * T, num_experts, experts_per_token) / n  # five routings take turns
         kept = np.where(np.asarray(skew) == 0, touched, np.maximum(np.minimum(other, 1.1 * touched), touched))
         hit = np.clip(1.5 - kept / touched * weights / (rates.l2_bytes * p.l2_share), 0.0, 1.0)
         drawn = weights * (1.0 - hit + hit / p.l2_rate)
-    spread = np.minimum(touched * columns / (256.0 * rates.compute_units * p.occupancy), 1.0)
+    spread = np.minimum(touched * (columns / (256.0 * rates.compute_units * p.occupancy)), 1.0)
     memory = drawn / (rates.bandwidth * p.memory_efficiency * spread)
 
     between = (pairs + p.remote * everyone) * (2.0 * products * f * 2.0 + d * 4.0) + T * d * 4.0
@@ -147,8 +147,8 @@ def moe_time(
     seconds = p.launch + p.per_expert * num_experts / n + soft_max(compute, memory) + activations
     if weights_in_l2:
         return seconds
-    moved = weights + pairs * (d + f) * activation_bytes
-    return np.maximum(seconds, np.maximum(2.0 * products * pairs * d * f / rates.flops, moved / rates.bandwidth))
+    moved = weights + pairs * ((d + f) * activation_bytes)
+    return np.maximum(seconds, np.maximum(pairs * (2.0 * products * d * f / rates.flops), moved / rates.bandwidth))
 
 
 def moe_axes(
