@@ -73,9 +73,7 @@ def pools(
     def build(requests: Source, number: int) -> Replica:
         return Replica(policy, cost, requests, records, number)
 
-    found = Pools(
-        (prompts, cost, replicas[0]), (build, replicas[1]), source, records, transfer, "least_loaded", first
-    )
+    found = Pools((prompts, cost, replicas[0]), (build, replicas[1]), source, records, transfer, "least_loaded", first)
     found.run()
     return records, found
 

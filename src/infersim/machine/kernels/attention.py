@@ -101,7 +101,7 @@ def attention_time(
     readers: Numbers = kv_heads
     cost: Numbers = 1.0
     if decode:
-        alone = (heads == kv_heads) | (heads > p.packed * kv_heads) | np.logical_not(packed_heads)
+        alone: Numbers = (heads == kv_heads) | (heads > p.packed * kv_heads) | np.logical_not(packed_heads)
         readers = np.where(alone, heads, kv_heads)[()]
         cost = np.where(alone, p.lone, 1.0)[()]
     group, streams = heads / readers, count * readers

@@ -80,7 +80,9 @@ def expert_load(
     half = np.minimum(np.maximum(0.5 / lowest, 1.0), span)
     reached = E * (half**-s - rest) / cut
     distinct = distinct_experts(T, E, k)
-    touched = np.where(even, np.ceil(np.minimum(T * k, E) / n), np.minimum(np.maximum(reached, 0.85 * distinct), distinct) / n)
+    touched = np.where(
+        even, np.ceil(np.minimum(T * k, E) / n), np.minimum(np.maximum(reached, 0.85 * distinct), distinct) / n
+    )
     touched = np.minimum(np.maximum(touched, 1.0), np.maximum(E / n, 1.0))
     return np.maximum(np.where(even, pairs, busiest), touched), touched
 
