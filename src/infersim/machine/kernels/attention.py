@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -102,7 +103,8 @@ def attention_time(
     cost: Numbers = 1.0
     if decode:
         alone: Numbers = (heads == kv_heads) | (heads > p.packed * kv_heads) | np.logical_not(packed_heads)
-        readers = np.where(alone, heads, kv_heads)[()]
+        lone: Any = np.where(alone, heads, kv_heads)
+        readers = lone[()]
         cost = np.where(alone, p.lone, 1.0)[()]
     group, streams = heads / readers, count * readers
     start, least = cost * p.tile_start, cost * p.key_step
