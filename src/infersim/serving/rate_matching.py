@@ -111,7 +111,7 @@ def match_pools(prefill: Estimate, decode: Estimate, devices: int, *, tpot: floa
     >>> one = estimate("meta-llama/Llama-3.1-8B", "H100-SXM", input_tokens=4000, output_tokens=300, mode="bound")
     >>> found = match_pools(one, one, 8, tpot=0.012)
     >>> found.prefill_replicas, found.decode_replicas
-    (3, 5)
+    (4, 4)
     """
     for pool in (prefill, decode):
         if not pool.memory.fits:
