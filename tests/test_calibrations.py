@@ -13,11 +13,18 @@ from infersim.calibrate.sections import Section, fit_section, problem
 from infersim.calibrate.write import write_calibration
 from infersim.errors import SpecError
 from infersim.machine import calibration
-from infersim.machine.calibration import Calibration, ExpertShape, every_section, load_calibration, read_calibration
+from infersim.machine.calibration import (
+    POOLED,
+    Calibration,
+    ExpertShape,
+    every_section,
+    load_calibration,
+    read_calibration,
+)
 from infersim.machine.kernels.base import Rates
 from infersim.machine.kernels.gemm import GemmParameters, gemm_time
 from infersim.machine.surface import Surface, SurfaceSum
-from infersim.specs.library import load_accelerator, spec_folders
+from infersim.specs.library import load_accelerator, read_yaml, spec_folders
 
 FILES = sorted(path for folder in spec_folders("calibrations") for path in folder.glob("*.yaml"))
 MEASURED = [
@@ -211,3 +218,20 @@ def test_stand_ins_differ_by_memory() -> None:
     )
     assert stacked.parameters != flat.parameters
     assert "pooled-GDDR" in flat.source
+
+
+def test_every_section_tells_its_range_and_its_spread_by_duration() -> None:
+    """The sizes that were fitted, and the errors on unseen rows of short, middling and long kernels, which add up to all of them."""
+    for folder in spec_folders("calibrations"):
+        for path in sorted(folder.glob("*.yaml")):
+            data = read_yaml(path)
+            if data["accelerator"] in POOLED.values():
+                continue
+            for kind, sections in data["sections"].items():
+                for key, section in sections.items():
+                    where = f"{path.name} {kind} {key}"
+                    assert all(low <= high for low, high in section["fitted_range"].values()), where
+                    regimes = section["test_error_by_duration"]
+                    assert sum(one["rows"] for one in regimes.values()) == section["test_error"]["rows"], where
+                    mean = sum(one["rows"] * one["mean"] for one in regimes.values()) / section["test_error"]["rows"]
+                    assert mean == pytest.approx(section["test_error"]["mean"], abs=2e-4), where

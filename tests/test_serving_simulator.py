@@ -43,6 +43,7 @@ def policies(draw: st.DrawFn) -> Policy:
         prefix_caching=draw(st.booleans()), priority=draw(st.booleans()),
         waiting_served_ratio=0.3 if kind == "waiting ratio" else 0.0, max_waiting_tokens=draw(st.sampled_from([5, 20])),
         hold_steps=draw(st.sampled_from([0, 0, 7])), hold_tokens=draw(st.sampled_from([100, 512])),
+        hold_prompts=draw(st.sampled_from([2, 2**60])),
         poll_steps=draw(st.sampled_from([1, 1, 6])),
         host_blocks=draw(st.sampled_from([0, 0, 100, 2000])) // size, swap_seconds=0.003,
         static=kind in ("static", "dynamic"), batch_delay=0.05 if kind == "dynamic" else math.inf,

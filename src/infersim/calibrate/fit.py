@@ -58,6 +58,26 @@ def spread(predicted: Array, measured: Array) -> Spread:
     return Spread(len(ratio), *(round(float(figure), 4) for figure in figures))
 
 
+DURATIONS = ((20e-6, "under 20 us"), (200e-6, "20 to 200 us"), (np.inf, "over 200 us"))
+"""Regimes of a kernel: mostly launch, in between, long enough for the machine's rates."""
+
+
+def spread_by_duration(predicted: Array, measured: Array) -> dict[str, tuple[int, float, float]]:
+    """(rows, mean error, standard deviation of the log error) of kernels by how long they were measured to take.
+
+    >>> spread_by_duration(np.array([1.1e-6, 1.0e-3]), np.array([1.0e-6, 1.0e-3]))
+    {'under 20 us': (1, 0.1, 0.0953), 'over 200 us': (1, 0.0, 0.0)}
+    """
+    found, least = {}, 0.0
+    for most, name in DURATIONS:
+        rows = (measured >= least) & (measured < most)
+        if rows.any():
+            one = spread(predicted[rows], measured[rows])
+            found[name] = (one.rows, one.mean, one.log_sd)
+        least = most
+    return found
+
+
 def sample(shape: Mapping[str, Array], rows: int) -> npt.NDArray[np.intp]:
     """Indices of ``rows`` rows, drawn by the hash of their shape: the same rows every time."""
     order = np.argsort(shape_hash(shape), kind="stable")

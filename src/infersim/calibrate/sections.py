@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from infersim.calibrate.fit import Spread, fit_parameters, spread
+from infersim.calibrate.fit import Spread, fit_parameters, spread, spread_by_duration
 from infersim.calibrate.measurements import KernelTable, fit_rows
 from infersim.calibrate.surface import fit_surface, knots_for
 from infersim.errors import UnsupportedError
@@ -72,6 +72,10 @@ class Section:
     final: Spread
     """Error with the surface, on the same rows."""
     source: str
+    valid: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    """Least and greatest of every size that was fitted."""
+    regimes: Mapping[str, tuple[int, float, float]] = field(default_factory=dict)
+    """Rows, mean error and log spread with the surface, on rows the fit did not see, by how long a kernel took."""
     shapes: tuple[tuple[int, int, int, int], ...] = ()
     """Experts: hidden, intermediate, number of experts, whether other ranks hold some; what these kernels were taken for."""
 
@@ -150,7 +154,7 @@ def fit_section(table: KernelTable, found: Problem) -> Section:
     parameters = min(fits, key=lambda one: one.cost).parameters
     physical = spread(found.time(test.shape, parameters), test.seconds)
     surface: AnySurface | None = None
-    final = physical
+    final, corrected = physical, found.time(test.shape, parameters)
     if found.axes:
         sizes = tuple(found.place(fit.shape))
         knots = [knots_for(size, count) for size, count in zip(found.place(table.shape), found.knots, strict=True)]
@@ -171,7 +175,9 @@ def fit_section(table: KernelTable, found: Problem) -> Section:
         physical,
         final,
         table.source,
-        expert_shapes(table),
+        valid={name: (float(sizes.min()), float(sizes.max())) for name, sizes in fit.shape.items()},
+        regimes=spread_by_duration(corrected, test.seconds),
+        shapes=expert_shapes(table),
     )
 
 

@@ -133,6 +133,15 @@ def write_calibration(
             lines.append(f"      shapes: {[list(shape) for shape in section.shapes]}")
         lines.append(f"      test_error: {_error(section.final)}")
         lines.append(f"      test_error_without_surface: {_error(section.physical)}")
+        if section.regimes:
+            told = (
+                f"{name}: {{rows: {rows}, mean: {mean}, log_sd: {sd}}}"
+                for name, (rows, mean, sd) in section.regimes.items()
+            )
+            lines.append("      test_error_by_duration: {" + ", ".join(told) + "}")
+        if section.valid:
+            told = (f"{name}: [{low:.6g}, {high:.6g}]" for name, (low, high) in section.valid.items())
+            lines.append("      fitted_range: {" + ", ".join(told) + "}")
         lines.append(f"      source: {_quoted(section.source)}")
         if section.surface is not None:
             lines.append("      surfaces:")

@@ -39,7 +39,9 @@ class Policy:
     hold_steps: int = 0
     """Decode steps for which prompts may be held back beside running decodes ..."""
     hold_tokens: int = 0
-    """... unless they and the decodes come to so many tokens."""
+    """... unless they and the decodes come to so many tokens ..."""
+    hold_prompts: int = 2**60
+    """... or there are so many of them: one for each rank of attention data parallelism."""
     poll_steps: int = 1
     """Decode steps between two looks for new requests; a step with prompts and an idle engine look at once."""
     host_blocks: int = 0
@@ -158,7 +160,9 @@ def policy_of(
         mixed=mixed and continuous, output_reserve=reserve, headroom_steps=rules.headroom_steps,
         watermark_blocks=math.ceil(rules.watermark * blocks) if rules.watermark else 0,
         prefix_caching=caching and rates.per_token > 0, priority=knobs.scheduling_policy == "priority",
-        hold_steps=knobs.batch_wait_timeout_iters or 0, hold_tokens=math.ceil(filled * budget),
+        hold_steps=(ranks > 1 and knobs.attention_dp_timeout_iters) or knobs.batch_wait_timeout_iters or 0,
+        hold_prompts=ranks if ranks > 1 and knobs.attention_dp_timeout_iters else 2**60,
+        hold_tokens=math.ceil(filled * budget),
         poll_steps=knobs.scheduler_recv_interval or 1, waiting_served_ratio=rules.waiting_served_ratio,
         max_waiting_tokens=rules.max_waiting_tokens, host_blocks=host_blocks, swap_seconds=swap_seconds,
         static=not continuous, batch_delay=knobs.batch_delay if knobs.batching == "dynamic" else math.inf,

@@ -233,6 +233,7 @@ class ReferenceReplica:
             if not decoding or self.held_back == policy.hold_steps:
                 return True
             few = decoding + sum(sequence.target for sequence in self.waiting) < policy.hold_tokens
+            few = few and len(self.waiting) < policy.hold_prompts
             self.held_back = self.held_back + 1 if few else policy.hold_steps
             return not few
         if policy.mixed or not decoding or not policy.waiting_served_ratio:

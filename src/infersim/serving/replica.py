@@ -96,7 +96,7 @@ class Replica:
         if policy.hold_steps:
             if not running or self.held == policy.hold_steps:
                 return True
-            few = self._few_wait(policy.hold_tokens - running)
+            few = len(self.waiting) < policy.hold_prompts and self._few_wait(policy.hold_tokens - running)
             self.held = self.held if few else policy.hold_steps
             return not few
         if policy.mixed or not running or not policy.waiting_served_ratio:

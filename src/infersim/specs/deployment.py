@@ -102,6 +102,9 @@ class EngineKnobs(Spec):
     """TensorRT-LLM: decode steps for which prompts may be held back so that more of them are batched ..."""
     batch_wait_max_tokens_ratio: Annotated[float, Field(ge=0, le=1)] | None = None
     """... unless those that wait fill this share of ``max_num_batched_tokens`` with the decodes; None: all of it."""
+    attention_dp_timeout_iters: Annotated[int, Field(ge=0, le=10**6)] | None = None
+    """TensorRT-LLM with attention data parallelism and ``enable_balance``: decode steps for which prompts may be held back until
+    every rank has one."""
     scheduler_recv_interval: Annotated[int, Field(ge=1, le=10**6)] | None = None
     """SGLang: steps between two looks for new requests."""
 
