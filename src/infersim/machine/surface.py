@@ -140,10 +140,14 @@ def _folded_sum(surface: SurfaceSum, held: dict[str, float]) -> Surface:
 
 
 @functools.lru_cache(maxsize=1024)
-def _lines(surface: AnySurface, fixed: tuple[tuple[tuple[int, float], ...], ...]) -> tuple[Array, Array]:
-    """Knots of the open axis, and one row of values along it for each way of holding the others; faded."""
+def _lines(
+    surface: AnySurface, fixed: tuple[tuple[tuple[int, float], ...], ...]
+) -> tuple[Array, Array, npt.NDArray[np.intp]]:
+    """Knots of the open axis, the values along it for each way of holding the others, one line after the other, and where each
+    line starts; faded."""
     lines = [folded(surface, held).faded for held in fixed]
-    return lines[0][0][0], np.stack([values for _, values in lines])
+    knots = lines[0][0][0]
+    return knots, np.concatenate([values for _, values in lines]), np.arange(len(lines)) * len(knots)
 
 
 def along_first_axis(surface: AnySurface, sizes: Array, fixed: tuple[tuple[tuple[int, float], ...], ...]) -> Any:
@@ -153,11 +157,10 @@ def along_first_axis(surface: AnySurface, sizes: Array, fixed: tuple[tuple[tuple
     >>> along_first_axis(bump, np.array([[16.0, 1.0], [4.0, 16.0]]), (((1, 4096.0),), ((1, 256.0),))).round(3).tolist()
     [[0.4, 0.0], [0.1, 0.2]]
     """
-    knots, lines = _lines(surface, fixed)
+    knots, lines, starts = _lines(surface, fixed)
     left, share = _place(np.log2(np.maximum(sizes, 1e-9)), knots)
-    start = left + (np.arange(len(lines)) * lines.shape[1]).reshape((-1,) + (1,) * (sizes.ndim - 1))
-    flat = lines.ravel()
-    low, high = flat.take(start), flat.take(start + 1)
+    start = starts.reshape((-1,) + (1,) * (sizes.ndim - 1)) + left
+    low, high = lines.take(start), lines.take(start + 1)
     return low + share * (high - low)
 
 

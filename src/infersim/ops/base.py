@@ -40,11 +40,6 @@ class Op:
         """Compulsory device-memory traffic of one repetition [B]: each operand moved once."""
         return 0.0
 
-    @property
-    def link_bytes(self) -> Numbers:
-        """Bytes of one repetition that cross a link to another device or to the host [B]."""
-        return 0.0
-
 
 @dataclass(frozen=True)
 class MatrixOp(Op):

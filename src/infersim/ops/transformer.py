@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -120,7 +120,7 @@ def _local_new(new: Numbers, context: int) -> Numbers:
 
 def _share(count: Numbers, ranks: int) -> Numbers:
     """Sequences of the fullest of ``ranks``; a lone sequence sits on one of them."""
-    return count if ranks == 1 else np.maximum(np.asarray(count) / ranks, np.minimum(count, 1.0))
+    return np.maximum(np.asarray(count) / ranks, np.minimum(count, 1.0))
 
 
 def step_ops(
@@ -135,10 +135,8 @@ def step_ops(
 
     With pipeline stages these are the ops of all stages one after the other, as one micro-batch meets them.
     """
-    groups = tuple(
-        Group(_share(g.count, parallelism.attention_data), g.new, g.cached, g.sampled, g.encode, g.source)
-        for g in batch
-    )
+    ranks = parallelism.attention_data
+    groups = batch if ranks == 1 else tuple(replace(group, count=_share(group.count, ranks)) for group in batch)
     run = _Pass(model, parallelism, precision, groups)
     ops: list[Op] = []
     if model.towers and any(np.any(np.asarray(group.encode) > 0) for group in groups):

@@ -366,6 +366,10 @@ def step_dict(step: StepTime) -> dict[str, Any]:
     }  # fmt: skip
 
 
+DEFAULT_KNOBS = EngineKnobs()
+"""Everything as the engine's defaults have it."""
+
+
 @functools.lru_cache(maxsize=1024)
 def _machine(
     gpu: str | Accelerator, system: str | System | None, engine: str | EngineSpec, mode: Mode, devices: int
@@ -446,7 +450,7 @@ def estimate(
     machine = _machine(gpu, system, engine, mode, parallelism.devices_per_replica)
     formats = resolve_precision(spec, precision, kv_cache, machine.accelerator)
     _checked(spec, parallelism, formats, machine)
-    knobs = knobs or EngineKnobs()
+    knobs = knobs or DEFAULT_KNOBS
     longest = workload.longest_sequence(spec.task == "generate")
     _fits_model_length(spec, workload, knobs, longest)
     drafter = None

@@ -97,6 +97,13 @@ def _between(nodes: Any, values: Any, at: Any) -> Any:
     return result
 
 
+def _functions(arrays: bool) -> tuple[Any, Any, Any]:
+    """Minimum, maximum and choice: numpy's for arrays; for plain numbers Python's own, which are ten times as fast on them."""
+    if arrays:
+        return np.minimum, np.maximum, np.where
+    return min, max, lambda condition, first, second: first if condition else second
+
+
 def steady_state(
     model: ModelSpec,
     parallelism: Parallelism,
@@ -135,42 +142,43 @@ def steady_state(
         threshold = drafter.speculation.disable_by_batch_size * parallelism.attention_data
         return _either(np.round(drafted.running) < threshold, drafted, plain)
     engine, stages, ranks = machine.engine, parallelism.pipeline, parallelism.attention_data
-    prompt, cached, output, users = (
-        np.asarray(x, dtype=float) for x in (input_tokens, cached_tokens, output_tokens, users)
-    )
+    given = [np.asarray(value, dtype=float)[()] for value in (input_tokens, cached_tokens, output_tokens, users)]
+    prompt, cached, output, users = given
+    several = any(isinstance(value, np.ndarray) for value in given)
+    minimum, maximum, where = _functions(several)
     source = encoder_tokens(model, prompt)
-    if np.any(source):
-        cached, prompt = np.zeros_like(prompt), np.ones_like(prompt)
+    if source is prompt:
+        cached, prompt = 0 * prompt, 0 * prompt + 1
     fresh = prompt - cached
     generates = model.task == "generate"
-    steps = np.maximum(output - 1, 0.0) if generates else np.zeros_like(output)
+    steps = maximum(output - 1, 0.0) if generates else 0 * output
     context = prompt + output / 2
-    width, tokens_per_step = 1, np.ones_like(steps)
+    width, tokens_per_step = 1, 0 * steps + 1
     if drafter is not None:
         width, tokens = drafter.speculation.verified, steps
-        steps = mean_steps(tokens, drafter.reached)
+        steps = mean_steps(tokens, drafter.reached)[()]
         tokens_per_step = np.maximum(tokens, 1e-9) / np.maximum(steps, 1e-9)
 
     budget = float(knobs.max_num_batched_tokens or machine.max_num_batched_tokens)
     slots = float(knobs.max_num_seqs or min(machine.max_num_seqs, budget // width))
-    capacity = np.maximum(1.0, np.minimum(slots * ranks, memory.max_sequences(context if generates else prompt)))
-    limit = np.minimum(users, capacity)
+    capacity = maximum(1.0, minimum(slots * ranks, memory.max_sequences(context if generates else prompt)))
+    limit = minimum(users, capacity)
 
     chunked = engine.enable_chunked_prefill if knobs.enable_chunked_prefill is None else knobs.enable_chunked_prefill
-    room = np.maximum(budget - width * limit / stages / ranks, budget / 8)
-    chunk = np.minimum(fresh, room) if chunked else fresh
+    room = maximum(budget - width * limit / stages / ranks, budget / 8)
+    chunk = minimum(fresh, room) if chunked else fresh
     chunks = fresh / chunk
     mean_cached = cached + (fresh - chunk) / 2
     others = (limit - 1) / limit  # nobody's decoding waits for his own prompt
-    due = limit * others / np.maximum(steps, 1.0) / stages if generates else limit
+    due = limit * others / maximum(steps, 1.0) / stages if generates else limit
     if generates:  # prompts come at random: those of a step that has any
-        due = due / -np.expm1(-np.maximum(due, 1e-9))
-    together = np.minimum(np.maximum(room / fresh, 1.0) * ranks, np.maximum(due, np.minimum(limit, ranks)))
-    together = np.where(chunks > 1, np.minimum(limit, ranks), np.maximum(together, 1.0))
+        due = due / -np.expm1(-maximum(due, 1e-9))
+    together = minimum(maximum(room / fresh, 1.0) * ranks, maximum(due, minimum(limit, ranks)))
+    together = where(chunks > 1, minimum(limit, ranks), maximum(together, 1.0))
 
     # rows: for every load node a decode step alone and one with a chunk beside it; last the burst's step and the chunk alone
-    shape = np.broadcast_shapes(limit.shape, chunk.shape, context.shape, together.shape)
-    nodes = np.multiply.outer(LOAD_NODES, limit if limit.shape == shape else np.broadcast_to(limit, shape))
+    shape = np.broadcast_shapes(*map(np.shape, (limit, chunk, context, together))) if several else ()
+    nodes = np.multiply.outer(LOAD_NODES, limit if np.shape(limit) == shape else np.broadcast_to(limit, shape))
     decoding = np.maximum(nodes / stages, np.minimum(nodes, 1.0)) * (steps > 0)
     beside = decoding if engine.mixed_batches else np.zeros_like(decoding)
     count = len(LOAD_NODES)
@@ -179,7 +187,7 @@ def steady_state(
     prompts[count : 2 * count], prompts[-1] = together, 1.0
     decodes[:count], decodes[count : 2 * count] = np.maximum(decoding, 1e-9), beside
     if burst_share:
-        full = np.minimum(np.where(chunks > 1, 1.0, np.maximum(budget / fresh, 1.0)) * ranks, limit)
+        full = minimum(where(chunks > 1, 1.0, maximum(budget / fresh, 1.0)) * ranks, limit)
         prompts[-2], decodes[-2] = full, beside[0] / 2
     prompt_group = Group(prompts, chunk, mean_cached, encode=source / chunks, source=source)
     decode_group, eager = Group(decodes, 1.0, context, source=source), knobs.enforce_eager
@@ -194,11 +202,10 @@ def steady_state(
     if not engine.mixed_batches:
         mixed_at = alone_at + mixed_at
 
-    if not shape:  # plain floats are ten times as fast as arrays of no dimension
+    if not shape:
         limit, chunks, steps, users, lone = float(limit), float(chunks), float(steps), float(users), float(lone)
         others, together = float(others), float(together)
         nodes, alone_at, mixed_at = nodes.tolist(), alone_at.tolist(), mixed_at.tolist()
-    minimum, maximum = (np.minimum, np.maximum) if shape else (min, max)
     running, held = limit, knobs.held_steps
     for _ in range(ROUNDS):
         alone, carried = _between(nodes, alone_at, running), _between(nodes, mixed_at, running)
@@ -216,8 +223,8 @@ def steady_state(
         running = running + DAMPING * (settled - running)
     if not generates:
         tpot, ttft, extra, running = 0.0 * lone, limit / together * chunks * carried, carried, limit
-    elif np.any(steps == 0):
-        tpot, ttft = np.where(steps > 0, tpot, 0.0), np.where(steps > 0, ttft, limit / together * chunks * carried)
+    else:
+        tpot, ttft = where(steps > 0, tpot, 0.0), where(steps > 0, ttft, limit / together * chunks * carried)
     per_request = engine.host.request + engine.host.token * prompt if machine.mode == "calibrated" else 0.0
     rate = limit / (ttft + steps * tpot + per_request)
     waiting = maximum(users - limit, 0.0)
@@ -231,8 +238,8 @@ def steady_state(
     return SteadyState(
         ttft=ttft, tpot=tpot / tokens_per_step, e2e=ttft + steps * tpot, requests_per_second=rate, running=running, waiting=waiting,
         prefill_share=minimum(1.0, rate * chunks * extra / stages / together),
-        prefill_batch=(Group(1.0, chunk[()], mean_cached[()], encode=source, source=source),),
-        decode_batch=(Group(micro_batch, 1.0, context[()], source=source),), tokens_per_step=tokens_per_step[()],
+        prefill_batch=(Group(1.0, chunk, mean_cached, encode=source, source=source),),
+        decode_batch=(Group(micro_batch, 1.0, context, source=source),), tokens_per_step=tokens_per_step,
         drafting=drafter is not None,
     )  # fmt: skip
 

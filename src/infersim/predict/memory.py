@@ -148,6 +148,7 @@ def cache_rates(model: ModelSpec, parallelism: Parallelism, precision: Precision
     return CacheRates(per_token, tuple((rate, float(window)) for window, rate in sorted(windows.items())), per_sequence)
 
 
+@functools.lru_cache(maxsize=512)
 def activation_bytes(model: ModelSpec, parallelism: Parallelism, machine: Machine, knobs: EngineKnobs) -> float:
     """Peak of the activations on one device [B], as an engine's profiling run sees it.
 

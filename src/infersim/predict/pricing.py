@@ -79,7 +79,7 @@ def kernel_seconds(
         alike = _signature(op, machine) if stacked else row
         together[type(op), units[row], alike].append(row)
     for (kind, unit, _), rows in together.items():
-        members = [ops[row] for row in rows]
+        members = [ops[row] for row in rows[: 1 if kind is Attention else None]]
         time, fitted = PRICERS[kind](members[0], Columns(members, shape[1:]), machine, unit)
         if len(rows) > 1:
             seconds[rows] = time
@@ -110,10 +110,12 @@ def as_engine_runs(ops: Sequence[Op], machine: Machine) -> list[Op]:
 def _signature(op: Op, machine: Machine) -> Any:
     """What must be equal for ops to be priced together: everything but the sizes their pricer takes as columns."""
     if isinstance(op, Gemm):
-        return op.weights.name, op.activations.name, op.output_bytes
+        return op.weights.name, op.activations.name, op.output_bytes, op.copies
     if isinstance(op, Attention):
+        # layers of several kinds see the very same sequences
         return (op.heads, op.kv_heads, op.key_dim, op.value_dim, op.window, op.chunk, op.causal, op.cross, op.stride, op.top_k,
-                op.latent, _phase(op.new), op.shared_kv, op.cache_bytes, op.query_bytes)  # fmt: skip
+                op.latent, op.shared_kv, op.cache_bytes, op.query_bytes,
+                id(op.sequences), id(op.new), id(op.cached))  # fmt: skip
     if isinstance(op, Collective):
         return op.kind, op.devices, op.stride, op.name if op.kind == "all_to_all" else ""
     return _lookup(machine, "elementwise", op.key).source if isinstance(op, Elementwise) else id(op)
@@ -137,7 +139,7 @@ def _gemm(first: Gemm, every: Columns, machine: Machine, unit: Any) -> tuple[Any
         every.m, every.n, every.k, weight_bytes=first.weights.bytes, activation_bytes=first.activations.bytes,
         output_bytes=first.output_bytes, rates=machine.rates(unit), parameters=fitted.parameters,
     )  # fmt: skip
-    return time * every.copies * _gemm_correction(fitted, every), fitted
+    return time * (first.copies * _gemm_correction(fitted, every)), fitted
 
 
 def _gemm_correction(fitted: Fitted, every: Columns) -> Any:
@@ -211,14 +213,13 @@ def _experts_time(fitted: Fitted, first: GroupedGemm, every: Columns, machine: M
 
 def _attention(first: Attention, every: Columns, machine: Machine, unit: Any) -> tuple[Any, Fitted]:
     """The kernel that engines take for the new tokens there are; arrays may hold both kinds."""
-    short = np.asarray(every.new) <= ABSORBED_NEW_TOKENS
-    every_short = short.all()
-    if every_short or not short.any():
-        return _attention_of("decode" if every_short else "prefill", first, every, machine, unit)
+    phase = _phase(every.new)
+    if phase == "decode" or not isinstance(every.new, np.ndarray) or every.new.min() > ABSORBED_NEW_TOKENS:
+        return _attention_of(phase, first, every, machine, unit)
     (decode, _), (prefill, fitted) = (
         _attention_of(phase, first, every, machine, unit) for phase in ("decode", "prefill")
     )
-    return np.where(short, decode, prefill), fitted
+    return np.where(every.new <= ABSORBED_NEW_TOKENS, decode, prefill), fitted
 
 
 def _attention_of(phase: str, first: Attention, every: Columns, machine: Machine, unit: Any) -> tuple[Any, Fitted]:
@@ -263,7 +264,8 @@ def _attention_of(phase: str, first: Attention, every: Columns, machine: Machine
 
 def _phase(new: Any) -> str:
     """Which kernel an engine takes for that many new tokens a sequence."""
-    return "decode" if (np.max(new) if np.ndim(new) else new) <= ABSORBED_NEW_TOKENS else "prefill"
+    longest = new.max() if isinstance(new, np.ndarray) else new
+    return "decode" if longest <= ABSORBED_NEW_TOKENS else "prefill"
 
 
 def _scan(first: Scan, every: Columns, machine: Machine, unit: Any) -> tuple[Any, Fitted]:

@@ -31,6 +31,8 @@ Bound = Literal["compute", "memory", "network", "launch", "host"]
 SPREAD_PER_OCTAVE = 0.1
 """Log spread that a kernel model gains, in quadrature, per doubling outside the sizes it was fitted on:
 assumed, the growth has not been measured."""
+LINKED = (Collective, HostCopy)
+"""Ops whose work crosses links."""
 BOUNDS: tuple[Bound, ...] = ("compute", "memory", "network", "launch", "host")
 
 
@@ -94,7 +96,7 @@ class StepTime:
 
     @property
     def is_network(self) -> npt.NDArray[np.bool_]:
-        return np.array([isinstance(op, Collective | HostCopy) for op in self.ops])
+        return np.array([isinstance(op, LINKED) for op in self.ops])
 
     @property
     def network_seconds(self) -> Numbers:
@@ -259,9 +261,9 @@ def prompt_submission(model: ModelSpec, machine: Machine, batch: Batch) -> Numbe
     each = submission_seconds(model, machine)
     if not each or machine.mode == "bound":
         return 0.0
-    carried = sum(group.count * (np.asarray(group.new) > ABSORBED_NEW_TOKENS) for group in batch)
+    carried = sum(group.count * (group.new > ABSORBED_NEW_TOKENS) for group in batch)
     tokens = sum(group.count * group.new for group in batch)
-    return each * ((carried > 0) & (np.asarray(tokens) > machine.engine.captured_tokens))
+    return each * ((carried > 0) & (tokens > machine.engine.captured_tokens))
 
 
 def submission_seconds(model: ModelSpec, machine: Machine) -> float:
@@ -279,25 +281,28 @@ def price(
 
         ops = as_engine_runs(ops, machine)
     unit_of = [_unit(op, machine) for op in ops]
-    work = [op.flops for op in ops], [op.bytes for op in ops], [op.link_bytes for op in ops]
-    shape = np.broadcast_shapes(*{value.shape for values in work for value in values if isinstance(value, np.ndarray)})
-    flops, memory, link = (_rows(values, shape) for values in work)
+    linked = [(row, op) for row, op in enumerate(ops) if isinstance(op, LINKED)]
+    work, moved, sent = [op.flops for op in ops], [op.bytes for op in ops], [op.link_bytes for _, op in linked]
+    # no op's FLOP have a shape that its bytes do not have
+    shape = np.broadcast_shapes(*{value.shape for value in (*moved, *sent) if isinstance(value, np.ndarray)})
+    flops, memory, link = _rows(work, shape), _rows(moved, shape), np.zeros((len(ops), *shape))
     unit_peaks, vector_peak = machine.accelerator.peak_flops, machine.vector_flops
     peaks = np.array([unit_peaks[unit] if unit else vector_peak for unit in unit_of])
     compute_floor = flops / _per_op(peaks, flops)
     memory_floor = memory / machine.accelerator.memory.bandwidth
     network_floor = np.zeros_like(memory_floor)
-    for row, op in enumerate(ops):
+    for (row, op), crossing in zip(linked, sent, strict=True):
+        link[row] = crossing
         if isinstance(op, Collective):
             network_floor[row] = least_time(op.kind, op.payload, machine.fabric.path(op.devices, op.stride))
-        elif isinstance(op, HostCopy):
+        else:
             network_floor[row] = op.payload / _host_bandwidth(machine)
     counts = _per_op(np.array([op.count for op in ops]), flops)
-    floors = np.maximum(np.maximum(compute_floor, memory_floor), network_floor)
-    fused = [row for row, op in enumerate(ops) if getattr(op, "fusible", False)]
-    floors[fused] = compute_floor[fused]  # what the last kernel wrote may still be in a cache
+    certain = memory_floor.copy()
+    certain[[row for row, op in enumerate(ops) if getattr(op, "fusible", False)]] = 0.0  # may still be in a cache
+    floors = np.maximum(np.maximum(compute_floor, certain), network_floor)
     if machine.mode == "bound":
-        memory_floor[fused] = 0.0
+        memory_floor = certain
         seconds, basis = floors, [DATA_SHEET] * len(ops)
         gaps, host = np.zeros(flops.shape[1:]), np.zeros(flops.shape[1:])
     else:
@@ -325,7 +330,7 @@ def _unit(op: Op, machine: Machine) -> MatrixUnit | None:
     """The matrix unit an op runs on; None for what the vector units do."""
     if isinstance(op, MatrixOp):
         return matrix_unit(op.weights, op.activations, machine.accelerator)
-    if isinstance(op, Attention | Scan):
+    if isinstance(op, (Attention, Scan)):
         single = isinstance(op, Attention) and op.query_bytes >= 4
         units: tuple[MatrixUnit, ...] = ("bf16", "fp16", "fp32")
         for unit in reversed(units) if single else units:

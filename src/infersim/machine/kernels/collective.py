@@ -83,7 +83,7 @@ def collective_time(
     p = parameters if parameters is not None else family_default(path.inner)
     P = np.asarray(payload, dtype=float)
     g, k = path.inside, path.nodes
-    seconds: Numbers = np.zeros_like(P)
+    seconds: Numbers = 0.0
     if path.inner is not None and g > 1:
         inside = P
         if k > 1 and kind in ("all_to_all", "send_recv"):

@@ -73,15 +73,17 @@ def gemm_time(
     pace = pace / (1.0 + p.small_tile * (1.0 / largest_rows + 1.0 / largest_columns))
 
     def tiled(rows: Numbers, columns: Numbers) -> Numbers:
-        step = soft_max(pace * rows * columns * (1.0 + p.small_tile * (1.0 / rows + 1.0 / columns)), p.depth_step)
-        filled = np.ceil(m / rows) * np.ceil(n / columns) / units
+        area = rows * columns
+        step = soft_max(pace * (area + p.small_tile * (rows + columns)), p.depth_step)
+        filled = np.ceil(m / rows) * (np.ceil(n / columns) / units)
         if p.padding < 1.0:
-            exact = m * n / (rows * columns * units)
+            exact = m * (n / (area * units))
             filled = exact + p.padding * (filled - exact)
         rounds = np.maximum(filled + p.waves * (np.ceil(filled) - filled), 1.0)
         full = np.maximum(filled, 1.0)
-        part = np.maximum(np.minimum(full * k, p.split_depth), filled * k)
-        return np.minimum(rounds * (p.tile_start + step * k), full * p.tile_start + p.split_cost + step * part)
+        part = np.maximum(np.minimum(full, p.split_depth / k), filled)  # of the depth of one product
+        walk = step * k
+        return np.minimum(rounds * (p.tile_start + walk), full * p.tile_start + p.split_cost + walk * part)
 
     compute = fastest(tiled, TILES, moved)
     stream = rates.bandwidth * p.memory_efficiency
