@@ -152,9 +152,9 @@ def fit_section(table: KernelTable, found: Problem) -> Section:
         for start in found.starts
     ]
     parameters = min(fits, key=lambda one: one.cost).parameters
-    physical = spread(found.time(test.shape, parameters), test.seconds)
+    corrected = found.time(test.shape, parameters)
+    physical = final = spread(corrected, test.seconds)
     surface: AnySurface | None = None
-    final, corrected = physical, found.time(test.shape, parameters)
     if found.axes:
         sizes = tuple(found.place(fit.shape))
         knots = [knots_for(size, count) for size, count in zip(found.place(table.shape), found.knots, strict=True)]
@@ -162,7 +162,7 @@ def fit_section(table: KernelTable, found: Problem) -> Section:
         surface = fit_surface(
             found.axes, knots, sizes, log_error, layers=found.layers, ridge=found.ridge, smooth=found.smooth
         )
-        corrected = found.time(test.shape, parameters) * np.exp(surface.at(*found.place(test.shape)))
+        corrected = corrected * np.exp(surface.at(*found.place(test.shape)))
         final = spread(corrected, test.seconds)
     return Section(
         table.device,

@@ -29,7 +29,7 @@ CACHES = {"bfloat16": "bf16", "fp8": "fp8"}
 def dense_tables(device: str, engine: str, folder: Path | None, left: Counter[str]) -> Iterator[KernelTable]:
     """Tables by format (GEMM) and by cache format and phase (attention), newest version of the engine only."""
     base = (folder or data_folder()) / FOLDERS[device]
-    for version, frame in _newest(base, f"gemm/{engine}/*/gemm_perf.parquet", "gemm", left):
+    for version, frame in newest(base, f"gemm/{engine}/*/gemm_perf.parquet", "gemm", left):
         for name, rows in frame.groupby("gemm_dtype"):
             if name not in FORMATS:
                 left[f"gemm: format {name}"] += len(rows)
@@ -39,7 +39,7 @@ def dense_tables(device: str, engine: str, folder: Path | None, left: Counter[st
             formats = {"weights": weights, "activations": activations}
             yield kernel_table("gemm", device, engine, version, "", shape, seconds, formats)
     for phase, pattern in PHASES.items():
-        for version, frame in _newest(base, pattern.format(engine=engine), f"attention {phase}", left):
+        for version, frame in newest(base, pattern.format(engine=engine), f"attention {phase}", left):
             if phase == "prefill":  # engines run their decode kernels on single tokens
                 left["attention prefill: prompts of one token"] += int((frame["isl"] <= 1).sum())
                 frame = frame[frame["isl"] > 1]
@@ -67,7 +67,7 @@ def _attention_shape(frame: Any, *, decode: bool) -> dict[str, Array]:
     }  # fmt: skip
 
 
-def _newest(folder: Path, pattern: str, kind: str, left: Counter[str]) -> Iterator[tuple[str, Any]]:
+def newest(folder: Path, pattern: str, kind: str, left: Counter[str]) -> Iterator[tuple[str, Any]]:
     """The newest version's file of a kind, where there is one; rows of older versions are counted."""
     import pandas
 

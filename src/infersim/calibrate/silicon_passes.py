@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 
 from infersim.calibrate.measurements import KernelTable
-from infersim.calibrate.silicon_more import column, files_by_version, kernel_table
+from infersim.calibrate.silicon_dense import newest
+from infersim.calibrate.silicon_more import column, kernel_table
 
 READ_BYTES, WRITTEN_BYTES = 2.0, 1.0
 """Per element: bf16 in, fp8 out."""
@@ -30,17 +31,14 @@ def quantise_tables(base: Path, device: str, engine: str, left: Counter[str]) ->
 
     An engine whose ``compute_scale`` is all zero runs both steps in one kernel, so its ``scale_matrix`` is the dynamic pass.
     """
-    import pandas
-
     tables = []
-    for path in files_by_version(base, f"quantize/{engine}/*/scale_matrix_perf.parquet")[-1:]:
-        frames = {
-            name: pandas.read_parquet(path.with_name(f"{name}_perf.parquet"))
-            for name in ("scale_matrix", "computescale")
-        }
-        keys = ["m", "k", "quant_dtype"]
-        both = frames["scale_matrix"].merge(frames["computescale"], on=keys, suffixes=("", "_scale"))
-        left["quantise: one of its two steps alone"] += sum(len(frame) - len(both) for frame in frames.values())
+    steps = (
+        newest(base, f"quantize/{engine}/*/{name}_perf.parquet", "quantise", left)
+        for name in ("scale_matrix", "computescale")
+    )
+    for (version, scaled), (_, found) in zip(*steps, strict=True):
+        both = scaled.merge(found, on=["m", "k", "quant_dtype"], suffixes=("", "_scale"))
+        left["quantise: one of its two steps alone"] += len(scaled) + len(found) - 2 * len(both)
         fp8 = both[both["quant_dtype"] == "fp8"]
         left["quantise: format"] += len(both) - len(fp8)
         if not len(fp8):
@@ -49,7 +47,6 @@ def quantise_tables(base: Path, device: str, engine: str, left: Counter[str]) ->
         shape = {"rows": rows, "columns": columns, "bytes": rows * columns * (READ_BYTES + WRITTEN_BYTES)}
         scaling, finding = (column(fp8, name) * 1e-3 for name in ("latency", "latency_scale"))
         apart = np.median(finding) > 0
-        version = path.parent.name
         if apart:
             tables.append(kernel_table("elementwise", device, engine, version, "quantise.static", shape, scaling))
         tables.append(

@@ -45,10 +45,15 @@ class Machine:
         return peaks.get("fp32") or max(peaks.values()) / 16
 
     @property
-    def host_copy_bandwidth(self) -> float:
-        """Rate of large copies between host and device: HOST_COPY_SHARE of the link, or of memory where the two are one [B/s]."""
+    def host_bandwidth(self) -> float:
+        """Data-sheet rate between host and device: that of the link, or of memory where the two are one [B/s]."""
         link = self.fabric.host_link
-        return HOST_COPY_SHARE * link.bandwidth if link else self.accelerator.memory.bandwidth
+        return link.bandwidth if link else self.accelerator.memory.bandwidth
+
+    @property
+    def host_copy_bandwidth(self) -> float:
+        """Rate that large copies between host and device reach: HOST_COPY_SHARE of a link [B/s]."""
+        return (HOST_COPY_SHARE if self.fabric.host_link else 1.0) * self.host_bandwidth
 
     @property
     def max_num_seqs(self) -> int:

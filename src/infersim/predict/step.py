@@ -296,7 +296,7 @@ def price(
         if isinstance(op, Collective):
             network_floor[row] = least_time(op.kind, op.payload, machine.fabric.path(op.devices, op.stride))
         else:
-            network_floor[row] = op.payload / _host_bandwidth(machine)
+            network_floor[row] = op.payload / machine.host_bandwidth
     counts = _per_op(np.array([op.count for op in ops]), flops)
     certain = memory_floor.copy()
     certain[[row for row, op in enumerate(ops) if getattr(op, "fusible", False)]] = 0.0  # may still be in a cache
@@ -337,11 +337,6 @@ def _unit(op: Op, machine: Machine) -> MatrixUnit | None:
             if unit in machine.accelerator.peak_flops:
                 return unit
     return None
-
-
-def _host_bandwidth(machine: Machine) -> float:
-    link = machine.fabric.host_link
-    return link.bandwidth if link else machine.accelerator.memory.bandwidth
 
 
 def _overheads(

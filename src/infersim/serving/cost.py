@@ -18,7 +18,7 @@ from __future__ import annotations
 import functools
 import math
 from bisect import bisect_right
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -330,50 +330,49 @@ class StepCost:
         """Seconds of one pure decode step of sequences whose contexts sum to ``context``."""
         return self.along(self.decode_row(sequences), context / sequences)
 
+    def _lines(self, sequences: int, context: float, growth: float) -> Iterator[tuple[float, float, float]]:
+        """The straight lines along which decode steps get longer as the mean context grows by ``growth`` tokens a step: seconds of the
+        first step of each, how much longer each further one is, and how many there are; the last has no end."""
+        row, knots = self.decode_row(sequences), self.knots
+        mean, last = context / sequences, len(knots) - 2
+        place = min(max(bisect_right(knots, mean) - 1, 0), last)
+        while True:
+            low, high = knots[place], knots[place + 1]
+            slope = (row[place + 1] - row[place]) / (high - low)
+            steps = math.inf if place == last else max(math.ceil((high - mean) / growth), 1)
+            yield row[place] + slope * (mean - low), slope * growth, steps
+            mean += steps * growth
+            place += 1
+            while place < last and mean >= knots[place + 1]:
+                place += 1
+
     def decode_run(self, sequences: int, context: float, steps: int, growth: float = 1.0) -> float:
         """Seconds of ``steps`` decode steps in a row, the mean context growing by ``growth`` tokens a step.
 
-        Between two knots the terms rise evenly: n first + slope growth n (n - 1) / 2.
+        n terms that rise evenly: n first + rise n (n - 1) / 2.
         """
-        row, knots = self.decode_row(sequences), self.knots
-        mean, total = context / sequences, 0.0
-        place = min(max(bisect_right(knots, mean) - 1, 0), len(knots) - 2)
-        while True:
-            low, high = knots[place], knots[place + 1]
-            slope = (row[place + 1] - row[place]) / (high - low)
-            first = row[place] + slope * (mean - low)
-            inside = steps if place == len(knots) - 2 else min(steps, max(math.ceil((high - mean) / growth), 1))
-            total += inside * first + slope * growth * inside * (inside - 1) / 2
+        total = 0.0
+        for first, rise, most in self._lines(sequences, context, growth):
+            inside = int(min(steps, most))
+            total += inside * first + rise * inside * (inside - 1) / 2
             steps -= inside
             if not steps:
-                return total
-            mean += inside * growth
-            place += 1
-            while place < len(knots) - 2 and mean >= knots[place + 1]:
-                place += 1
+                break
+        return total
 
     def decode_steps_until(self, sequences: int, context: float, seconds: float, most: int, growth: float = 1.0) -> int:
         """The fewest decode steps in a row that take at least ``seconds``; ``most`` where that many do not."""
-        row, knots = self.decode_row(sequences), self.knots
-        mean, done = context / sequences, 0
-        place = min(max(bisect_right(knots, mean) - 1, 0), len(knots) - 2)
-        while True:
-            low, high = knots[place], knots[place + 1]
-            slope = (row[place + 1] - row[place]) / (high - low)
-            first = row[place] + slope * (mean - low)
-            ahead = math.ceil((high - mean) / growth)
-            inside = most - done if place == len(knots) - 2 else min(most - done, max(ahead, 1))
-            taken = inside * first + slope * growth * inside * (inside - 1) / 2
+        done = 0
+        for first, rise, steps in self._lines(sequences, context, growth):
+            inside = int(min(most - done, steps))
+            taken = inside * first + rise * inside * (inside - 1) / 2
             if taken >= seconds:
-                return done + fewest_terms(first, slope * growth, seconds)
+                return done + fewest_terms(first, rise, seconds)
             seconds -= taken
             done += inside
             if done >= most:
-                return most
-            mean += inside * growth
-            place += 1
-            while place < len(knots) - 2 and mean >= knots[place + 1]:
-                place += 1
+                break
+        return most
 
 
 def fewest_terms(first: float, slope: float, total: float) -> int:

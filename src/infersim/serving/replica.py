@@ -167,8 +167,7 @@ class Replica:
             self._swap_in(head, found)
         self.used += new
         self.booked += booked + head.fixed - in_use
-        if cache is not None and self.used + cache.evictable > policy.num_blocks:
-            cache.evict(self.used + cache.evictable - policy.num_blocks)
+        self._make_room()
         self.admissions += 1
         head.order = self.admissions
         self.prefilling.append(head)
@@ -275,7 +274,7 @@ class Replica:
 
     def _grow(self) -> None:
         """Take the blocks of the decodes' next step, preempting where there are too few."""
-        needed = self.residues[-self.step % self.policy.block_size]
+        needed = self._needed()
         if needed:
             if self.used + needed > self.policy.num_blocks:
                 needed = self._preempt(needed)
@@ -492,15 +491,13 @@ class Replica:
         if steps > 1:
             self._take(steps)
             self._make_room()
-        if self.stall:  # after a preemption, so a single step
-            first += self.stall
-            seconds += self.stall
-        start = self.clock
+        start, stall = self.clock, self.stall
         if policy.poll_steps > 1:
             self._pass_polls(steps, start)
         if policy.hold_steps and self.lacking == "turn" and self.waiting:
             self.held += steps
-        self._spend(seconds - self.stall, count)
+        self._spend(seconds, count)
+        first, seconds = first + stall, seconds + stall  # copies follow a preemption, and then this is a single step
         totals.steps += steps
         self.step += steps
         self.since_prefill += steps

@@ -103,8 +103,8 @@ def attention_time(
     cost: Numbers = 1.0
     if decode:
         alone: Numbers = (heads == kv_heads) | (heads > p.packed * kv_heads) | np.logical_not(packed_heads)
-        lone: Any = np.where(alone, heads, kv_heads)
-        readers = lone[()]
+        chosen: Any = np.where(alone, heads, kv_heads)
+        readers = chosen[()]
         cost = np.where(alone, p.lone, 1.0)[()]
     group, streams = heads / readers, count * readers
     start, least = cost * p.tile_start, cost * p.key_step
