@@ -15,7 +15,7 @@ FLOORS = {
     "calibrate": 3, "microbench": 3,
     "predict": 4,
     "serving": 5,
-    "plan": 6,
+    "planning": 6,
     "scenario": 7,
     "validate": 8, "report": 8, "cli": 9,
     "__main__": 10, "__init__": 10,
