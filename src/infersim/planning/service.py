@@ -1,0 +1,211 @@
+"""How much one replica serves within its service levels, in closed form: the curve over load, and where the first limit cuts it.
+
+A curve is one array pass of ``predict.latency.steady_state`` over numbers of users, from one to all the slots there are, and over
+any number of cases of lengths. Limits on percentiles are met where the mean times a tail factor is: latencies of requests are
+taken as log-normal about their mean, which is a first guess for the simulator to confirm.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from infersim.errors import SpecError
+from infersim.ops.base import Numbers
+from infersim.predict.estimate import Estimate
+from infersim.predict.latency import steady_state
+from infersim.serving.target import Limit
+
+Array = npt.NDArray[np.float64]
+
+LOADS = 20
+"""Numbers of users that a curve is computed at."""
+BLOCK = 512
+"""Cases priced at once, so that they stay in cache."""
+STABLE_SHARE = 0.95
+"""Of the most that a replica serves: an open stream of requests at the whole of it makes a queue without end. Assumed."""
+
+
+@dataclass(frozen=True)
+class Scatter:
+    """How a latency scatters over the requests of one run: coefficients of variation of log-normal distributions.
+
+    Assumed, of the size seen in simulated Poisson traffic with requests of one length; lengths that differ add theirs.
+
+    >>> round(Scatter().factor(Limit("ttft", 95.0, 0.8)), 2), Scatter().factor(Limit("ttft", None, 0.8))
+    (1.65, 1.0)
+    """
+
+    ttft: float = 0.35
+    tpot: float = 0.12
+    e2e: float = 0.12
+
+    def with_lengths(self, input_cv: float, output_cv: float) -> Scatter:
+        """The same with requests of different lengths: TTFT goes with the prompt, E2E with the output."""
+        return Scatter(math.hypot(self.ttft, input_cv), self.tpot, math.hypot(self.e2e, output_cv))
+
+    def factor(self, limit: Limit) -> float:
+        """What the limit is on, over the mean. Gaps between tokens scatter as TPOT does."""
+        if limit.percentile is None:
+            return 1.0
+        cv = getattr(self, "tpot" if limit.metric == "itl" else limit.metric)
+        sigma = math.sqrt(math.log1p(cv * cv))
+        return math.exp(_normal_quantile(limit.percentile / 100) * sigma - sigma * sigma / 2)
+
+
+@lru_cache(maxsize=64)
+def _normal_quantile(probability: float) -> float:
+    from statistics import NormalDist
+
+    return NormalDist().inv_cdf(probability)
+
+
+@dataclass(frozen=True)
+class ServiceCurve:
+    """What one replica does with each number of users in a closed loop: the last axis; cases of lengths come before it.
+
+    Times in seconds, ``rate`` in requests per second, ``prefill_share`` of device time.
+    """
+
+    users: Array
+    ttft: Array
+    tpot: Array
+    e2e: Array
+    rate: Array
+    running: Array
+    prefill_share: Array
+
+    def at(self, rate: Numbers) -> ServiceCurve:
+        """The point of the curve at which so many requests are served per second, without the last axis; below one user's rate the
+        latencies are those of one user."""
+        found = {name: _interpolate(self.rate, getattr(self, name), rate) for name in self.__dataclass_fields__}
+        return ServiceCurve(**(found | {"rate": np.asarray(rate, dtype=float)}))
+
+
+def _interpolate(x: Array, y: Array, at: Numbers) -> Array:
+    """Linear interpolation along the last axis, row by row; flat beyond the ends."""
+    wanted = np.asarray(at, dtype=float)[..., None]
+    high = np.clip((x < wanted).sum(axis=-1, keepdims=True), 1, x.shape[-1] - 1)
+    x0, x1 = np.take_along_axis(x, high - 1, -1), np.take_along_axis(x, high, -1)
+    y0, y1 = np.take_along_axis(y, high - 1, -1), np.take_along_axis(y, high, -1)
+    share = np.clip((wanted - x0) / np.maximum(x1 - x0, 1e-300), 0.0, 1.0)
+    return np.asarray((y0 + share * (y1 - y0))[..., 0])
+
+
+def service_curve(
+    deployment: Estimate,
+    users: Any = None,
+    *,
+    input_tokens: Any = None,
+    output_tokens: Any = None,
+    cached_tokens: Any = None,
+) -> ServiceCurve:
+    """One replica of ``deployment`` under ``users`` in a closed loop; by default from one to as many as slots and KV pool hold.
+
+    Lengths default to the deployment's workload and may be arrays of one shape: curves are then of that shape and the users.
+    Raises DoesNotFitError where the deployment does not fit.
+
+    >>> from infersim import estimate
+    >>> curve = service_curve(estimate("meta-llama/Llama-3.1-8B", "H100-SXM", mode="bound"), users=[1, 8, 64])
+    >>> bool((np.diff(curve.rate) > 0).all() and (np.diff(curve.tpot) > 0).all())
+    True
+    """
+    deployment._steady()
+    workload, model = deployment.workload, deployment.model
+    lengths = [
+        np.asarray(workload_value if given is None else given, dtype=float)
+        for given, workload_value in (
+            (input_tokens, workload.input_tokens),
+            (output_tokens, workload.output_tokens),
+            (cached_tokens, workload.cached_tokens),
+        )
+    ]
+    prompt, output, cached = (value[..., None] for value in np.broadcast_arrays(*lengths))
+    if users is None:
+        most = _slots(deployment, prompt + output / 2 if model.task == "generate" else prompt)
+        loads = most ** np.linspace(0.0, 1.0, LOADS)
+    else:
+        loads = np.asarray(users, dtype=float)
+        if loads.ndim != 1 or len(loads) < 2 or loads.min() < 1 or (np.diff(loads) <= 0).any():
+            raise SpecError("is a rising list of at least two numbers from one on", field="users")
+    prompt, output, cached, loads = np.broadcast_arrays(prompt, output, cached, loads)
+    cases = [value.ravel() for value in (prompt, output, loads, cached)]
+    columns = np.empty((6, loads.size))
+    for start in range(0, loads.size, BLOCK):
+        block = slice(start, start + BLOCK)
+        prompts, outputs, loops, hits = (case[block] for case in cases)
+        state = steady_state(
+            model, deployment.parallelism, deployment.precision, deployment.machine, deployment.memory, deployment.knobs,
+            input_tokens=prompts, output_tokens=outputs, users=loops, cached_tokens=hits, sampler=deployment.sampler,
+            drafter=deployment.drafter,
+        )  # fmt: skip
+        found = (state.ttft, state.tpot, state.e2e, state.requests_per_second, state.running, state.prefill_share)
+        for row, values in zip(columns, found, strict=True):
+            row[block] = values
+    ttft, tpot, e2e, rate, running, share = columns.reshape(6, *loads.shape)
+    return ServiceCurve(loads, ttft, tpot, e2e, np.maximum.accumulate(rate, axis=-1), running, share)
+
+
+def _slots(deployment: Estimate, context: Array) -> Array:
+    """Sequences that slots and KV pool of a replica hold at once; two at least, so that a curve has two ends."""
+    slots = deployment.knobs.max_num_seqs or deployment.machine.max_num_seqs
+    ranks = deployment.parallelism.attention_data
+    return np.maximum(np.minimum(float(slots * ranks), deployment.memory.max_sequences(context)), 2.0)
+
+
+@dataclass(frozen=True)
+class Sustained:
+    """The highest load of one replica within its limits; arrays over the cases of a curve.
+
+    ``bound`` is the index of the limit that is met first, -1 where none is and the replica's throughput ends it. Where even one user
+    alone misses a limit, ``rate`` is zero and ``bound`` that limit.
+    """
+
+    rate: Array
+    users: Array
+    bound: npt.NDArray[np.int64]
+
+
+def capacity_of(
+    curve: ServiceCurve,
+    limits: tuple[Limit, ...],
+    *,
+    ttft_factor: Numbers = 1.0,
+    tpot_factor: Numbers = 1.0,
+    scatter: Scatter | None = None,
+) -> Sustained:
+    """The highest rate [requests/s] that one replica serves within ``limits``, every case of the curve for itself.
+
+    The factors multiply predicted times and, by Little's law, divide the rate of the loop (errors of a prediction); they broadcast
+    with the cases.
+
+    >>> curve = ServiceCurve(*map(np.array, ([1.0, 2.0, 4.0], [0.1, 0.2, 0.4], [0.01] * 3, [1.0] * 3, [1.0, 2.0, 3.0], [1.0, 2.0, 4.0],
+    ...     [0.1] * 3)))
+    >>> capacity_of(curve, (Limit("ttft", None, 0.3),)).rate
+    array(2.5)
+    >>> capacity_of(curve, (Limit("ttft", None, 0.05),)).rate, capacity_of(curve, ()).rate
+    (array(0.), array(2.85))
+    """
+    scatter = scatter or Scatter()
+    first, each = (np.asarray(factor, dtype=float)[..., None] for factor in (ttft_factor, tpot_factor))
+    ttft, tpot = curve.ttft * first, curve.tpot * each
+    e2e = ttft + (curve.e2e - curve.ttft) * each
+    rate = curve.rate * curve.e2e / e2e
+    shape = rate.shape[:-1]
+    best = STABLE_SHARE * rate[..., -1]
+    bound = np.full(shape, -1, dtype=np.int64)
+    for index, limit in enumerate(limits):
+        metric = {"ttft": ttft, "tpot": tpot, "itl": tpot, "e2e": e2e}[limit.metric]
+        allowed = limit.seconds / scatter.factor(limit)
+        within = np.broadcast_to(np.asarray(allowed), shape)
+        rising = np.maximum.accumulate(np.broadcast_to(metric, rate.shape), axis=-1)
+        cut = np.where(rising[..., 0] > within, 0.0, _interpolate(rising, rate, within))
+        bound = np.where(cut < best, index, bound)
+        best = np.minimum(best, cut)
+    users = _interpolate(rate, np.broadcast_to(curve.users, rate.shape), best)
+    return Sustained(np.asarray(best), np.where(best > 0, users, 0.0), bound)
