@@ -60,6 +60,10 @@ class DoesNotFitError(InferSimError):
         super().__init__(message)
 
 
+class NoPlanError(InferSimError):
+    """No deployment does what is asked: says the nearest change with which one would."""
+
+
 def nearest(given: str, known: Iterable[str], *, count: int = 3) -> list[str]:
     """The known names closest to ``given``, ignoring case, best first.
 

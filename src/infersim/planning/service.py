@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from infersim.errors import SpecError
+from infersim.errors import DoesNotFitError, SpecError
 from infersim.ops.base import Numbers
 from infersim.predict.estimate import Estimate
 from infersim.predict.latency import steady_state
@@ -80,21 +80,37 @@ class ServiceCurve:
     running: Array
     prefill_share: Array
 
+    def row(self, index: int | list[int]) -> ServiceCurve:
+        """The curve of one case, or of some of them."""
+        return ServiceCurve(**{name: getattr(self, name)[index] for name in self.__dataclass_fields__})
+
+    def read(self, rate: Numbers, *names: str) -> list[Array]:
+        """Some of the fields at the point where so many requests are served per second."""
+        place = _locate(self.rate, rate)
+        return [_read(getattr(self, name), *place) for name in names]
+
     def at(self, rate: Numbers) -> ServiceCurve:
         """The point of the curve at which so many requests are served per second, without the last axis; below one user's rate the
         latencies are those of one user."""
-        found = {name: _interpolate(self.rate, getattr(self, name), rate) for name in self.__dataclass_fields__}
-        return ServiceCurve(**(found | {"rate": np.asarray(rate, dtype=float)}))
+        names = [name for name in self.__dataclass_fields__ if name != "rate"]
+        return ServiceCurve(rate=np.asarray(rate, dtype=float), **dict(zip(names, self.read(rate, *names), strict=True)))
 
 
-def _interpolate(x: Array, y: Array, at: Numbers) -> Array:
-    """Linear interpolation along the last axis, row by row; flat beyond the ends."""
-    wanted = np.asarray(at, dtype=float)[..., None]
-    high = np.clip((x < wanted).sum(axis=-1, keepdims=True), 1, x.shape[-1] - 1)
-    x0, x1 = np.take_along_axis(x, high - 1, -1), np.take_along_axis(x, high, -1)
-    y0, y1 = np.take_along_axis(y, high - 1, -1), np.take_along_axis(y, high, -1)
-    share = np.clip((wanted - x0) / np.maximum(x1 - x0, 1e-300), 0.0, 1.0)
-    return np.asarray((y0 + share * (y1 - y0))[..., 0])
+def _locate(x: Array, at: Numbers) -> tuple[npt.NDArray[np.int64], Array]:
+    """Where ``at`` lies along the last axis of rising ``x``, row by row: the index above it and the share of the way there."""
+    wanted = np.broadcast_to(np.asarray(at, dtype=float), x.shape[:-1])
+    rows, each = x.reshape(-1, x.shape[-1]), np.arange(wanted.size)
+    high = np.minimum(np.maximum((rows < wanted.reshape(-1, 1)).sum(axis=-1), 1), x.shape[-1] - 1)
+    low_x = rows[each, high - 1]
+    share = (wanted.ravel() - low_x) / np.maximum(rows[each, high] - low_x, 1e-300)
+    return high, np.minimum(np.maximum(share, 0.0), 1.0)
+
+
+def _read(y: Array, high: npt.NDArray[np.int64], share: Array) -> Array:
+    """``y`` at a place that ``_locate`` found: linear between its neighbours, flat beyond the ends."""
+    rows, each = y.reshape(-1, y.shape[-1]), np.arange(high.size)
+    low_y = rows[each, high - 1]
+    return np.asarray((low_y + share * (rows[each, high] - low_y)).reshape(y.shape[:-1]))
 
 
 def service_curve(
@@ -115,7 +131,8 @@ def service_curve(
     >>> bool((np.diff(curve.rate) > 0).all() and (np.diff(curve.tpot) > 0).all())
     True
     """
-    deployment._steady()
+    if not deployment.fits:
+        raise DoesNotFitError(str(deployment), shortfall=deployment.memory.shortfall)
     workload, model = deployment.workload, deployment.model
     lengths = [
         np.asarray(workload_value if given is None else given, dtype=float)
@@ -127,7 +144,7 @@ def service_curve(
     ]
     prompt, output, cached = (value[..., None] for value in np.broadcast_arrays(*lengths))
     if users is None:
-        most = _slots(deployment, prompt + output / 2 if model.task == "generate" else prompt)
+        most = slots_of(deployment, prompt + output / 2 if model.task == "generate" else prompt)
         loads = most ** np.linspace(0.0, 1.0, LOADS)
     else:
         loads = np.asarray(users, dtype=float)
@@ -151,7 +168,7 @@ def service_curve(
     return ServiceCurve(loads, ttft, tpot, e2e, np.maximum.accumulate(rate, axis=-1), running, share)
 
 
-def _slots(deployment: Estimate, context: Array) -> Array:
+def slots_of(deployment: Estimate, context: Array) -> Array:
     """Sequences that slots and KV pool of a replica hold at once; two at least, so that a curve has two ends."""
     slots = deployment.knobs.max_num_seqs or deployment.machine.max_num_seqs
     ranks = deployment.parallelism.attention_data
@@ -204,8 +221,8 @@ def capacity_of(
         allowed = limit.seconds / scatter.factor(limit)
         within = np.broadcast_to(np.asarray(allowed), shape)
         rising = np.maximum.accumulate(np.broadcast_to(metric, rate.shape), axis=-1)
-        cut = np.where(rising[..., 0] > within, 0.0, _interpolate(rising, rate, within))
+        cut = np.where(rising[..., 0] > within, 0.0, _read(rate, *_locate(rising, within)))
         bound = np.where(cut < best, index, bound)
         best = np.minimum(best, cut)
-    users = _interpolate(rate, np.broadcast_to(curve.users, rate.shape), best)
+    users = _read(np.broadcast_to(curve.users, rate.shape), *_locate(rate, best))
     return Sustained(np.asarray(best), np.where(best > 0, users, 0.0), bound)

@@ -54,7 +54,6 @@ class Estimate:
     knobs: EngineKnobs
     workload: Workload
     memory: MemoryReport
-    state: SteadyState | None
     price_per_hour: float | None
     """USD per device and hour."""
     price_source: str
@@ -72,6 +71,20 @@ class Estimate:
     @property
     def devices(self) -> int:
         return self.parallelism.devices
+
+    @functools.cached_property
+    def state(self) -> SteadyState | None:
+        """What one replica does under the workload; None where the deployment does not fit. Priced when it is first asked for."""
+        if not self.memory.fits:
+            return None
+        workload = self.workload
+        in_step = workload.fixed_lengths and not self.machine.engine.mixed_batches
+        return steady_state(
+            self.model, self.parallelism, self.precision, self.machine, self.memory, self.knobs,
+            input_tokens=workload.input_tokens, output_tokens=workload.output_tokens,
+            users=workload.concurrency / self.parallelism.replicas, cached_tokens=workload.cached_tokens,
+            burst_share=1.0 if in_step else workload.burst_share, sampler=self.sampler, drafter=self.drafter,
+        )  # fmt: skip
 
     def _steady(self) -> SteadyState:
         if self.state is None:
@@ -461,15 +474,6 @@ def estimate(
         except SpecError as error:
             raise SpecError(str(error), field="speculative_config") from error
     memory = memory_report(spec, parallelism, formats, machine, knobs, longest_wanted=longest, drafter=drafter)
-    state = None
-    in_step = workload.fixed_lengths and not machine.engine.mixed_batches
-    if memory.fits:
-        state = steady_state(
-            spec, parallelism, formats, machine, memory, knobs, input_tokens=workload.input_tokens,
-            output_tokens=workload.output_tokens, users=workload.concurrency / replicas,
-            cached_tokens=workload.cached_tokens, burst_share=1.0 if in_step else workload.burst_share, sampler=sampler,
-            drafter=drafter,
-        )  # fmt: skip
     price, price_source = _price(machine.accelerator, price_per_hour)
     goal = validate(Target, target) if isinstance(target, str) else target
     remedies = "" if memory.fits else suggest_remedies(spec, parallelism, formats, machine, knobs, longest, drafter)
@@ -481,7 +485,6 @@ def estimate(
         knobs,
         workload,
         memory,
-        state,
         price,
         price_source,
         goal,
