@@ -7,7 +7,8 @@
     |-- SpecError                 a file or a field is wrong: names file, field, what was given, what would be right
     |   `-- UnknownNameError      a name no spec has: offers the nearest ones
     |-- UnsupportedError          well formed, but this model, format or GPU cannot do it: names what can
-    `-- DoesNotFitError           the deployment needs more memory than the devices have: says how much and what would fit
+    |-- DoesNotFitError           the deployment needs more memory than the devices have: says how much and what would fit
+    `-- NoPlanError               no deployment does what is asked: says the nearest change with which one would
 """
 
 from __future__ import annotations

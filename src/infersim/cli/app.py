@@ -15,9 +15,10 @@ import typer
 
 from infersim._version import __version__
 from infersim.cli import bench
+from infersim.cli.plan import plan
 from infersim.cli.simulate import simulate
 from infersim.cli.validate import validate
-from infersim.errors import DoesNotFitError, InferSimError, SpecError
+from infersim.errors import DoesNotFitError, InferSimError, NoPlanError, SpecError
 
 app = typer.Typer(
     name="infersim",
@@ -357,6 +358,7 @@ def calibrate(
 
 
 app.command(name="simulate")(simulate)
+app.command(name="plan")(plan)
 app.command(name="validate")(validate)
 app.registered_commands += bench.app.registered_commands
 
@@ -369,7 +371,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command line and exit with its code; every error is one sentence on standard error."""
     try:
         code = app(arguments, standalone_mode=False)
-    except DoesNotFitError as error:
+    except (DoesNotFitError, NoPlanError) as error:
         code = _complain(str(error), 1)
     except InferSimError as error:
         code = _complain(str(error), 2)

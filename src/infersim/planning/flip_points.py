@@ -51,10 +51,17 @@ def flip_points(market: Market, question: Question, options: Sequence[Option]) -
     if question.request_rate is not None:
         free = replace(question, max_devices=10**9)
         found += _scan(
-            near, winner, question.request_rate, lambda value: replace(free, request_rate=value), "load", lambda v: f"{v:.3g} requests/s"
+            near,
+            winner,
+            question.request_rate,
+            lambda value: replace(free, request_rate=value),
+            "load",
+            lambda v: f"{v:.3g} requests/s",
         )
     for index, limit in enumerate(question.limits):
-        found += _scan(near, winner, limit.seconds, _with_limit(question, index), limit.name, lambda v: units.show(v, "s"))
+        found += _scan(
+            near, winner, limit.seconds, _with_limit(question, index), limit.name, lambda v: units.show(v, "s")
+        )
     found += _lengths(near, question, base)
     found += _acceptance(near, question, base)
     return found

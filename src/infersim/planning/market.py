@@ -70,7 +70,11 @@ class Offer:
     def rank(self) -> tuple[float, ...]:
         """Cheapest per request first, those without a price after all others; of equals the one with fewer devices, then with a good
         deal more capacity, then with one pool and fewer knobs."""
-        return (*cost_order(self.cost, self.devices, self.request_rate, self.capacity), self.prefill_replicas, self.knobs)
+        return (
+            *cost_order(self.cost, self.devices, self.request_rate, self.capacity),
+            self.prefill_replicas,
+            self.knobs,
+        )
 
 
 @dataclass(frozen=True)
@@ -124,7 +128,19 @@ class Market:
         for row in np.flatnonzero((replicas > 0) & (rate > 0)).tolist():
             capacity = float(replicas[row] * rate[row])
             load = capacity if question.request_rate is None else question.request_rate
-            found.append(Offer(row, None, int(replicas[row]), 0, int(devices[row]), capacity, load, float(paid[row] * devices[row]), self.knobs[row]))
+            found.append(
+                Offer(
+                    row,
+                    None,
+                    int(replicas[row]),
+                    0,
+                    int(devices[row]),
+                    capacity,
+                    load,
+                    float(paid[row] * devices[row]),
+                    self.knobs[row],
+                )
+            )
         return found
 
     def pooled(self, question: Question, *, price_factor: Array | float = 1.0) -> list[Offer]:
@@ -140,7 +156,10 @@ class Market:
     def with_more(self, deployments: Sequence[Estimate]) -> Market:
         """The market with further candidates, which are not paired."""
         more = build_market(deployments, pools=False)
-        curves = (np.concatenate([getattr(m.curves, name) for m in (self, more)]) for name in ServiceCurve.__dataclass_fields__)
+        curves = (
+            np.concatenate([getattr(m.curves, name) for m in (self, more)])
+            for name in ServiceCurve.__dataclass_fields__
+        )
         return Market(
             self.deployments + more.deployments, ServiceCurve(*curves), self.pairings,
             np.concatenate([self.devices, more.devices]), np.concatenate([self.prices, more.prices]),
@@ -152,7 +171,11 @@ class Market:
         moved = {old: new for new, old in enumerate(rows)}
         pairings = [replace(p, rows=tuple(moved[row] for row in p.rows)) for p in self.pairings if p.rows[0] in moved]
         return Market(
-            tuple(self.deployments[row] for row in rows), self.curves.row(rows), tuple(pairings), self.devices[rows], self.prices[rows]
+            tuple(self.deployments[row] for row in rows),
+            self.curves.row(rows),
+            tuple(pairings),
+            self.devices[rows],
+            self.prices[rows],
         )
 
     def offers(self, question: Question, *, price_factor: Array | float = 1.0) -> list[Offer]:

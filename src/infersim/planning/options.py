@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import functools
+import io
 import math
 from collections import defaultdict
 from dataclasses import dataclass, field
@@ -87,6 +89,21 @@ class Option:
         return None if self.cost_per_hour is None else self.cost_per_hour / 3600 / self.tokens_per_second * 1e6
 
     @property
+    def token_word(self) -> str:
+        """Which tokens throughput and cost are counted in."""
+        return "output tokens" if self.deployment.model.task == "generate" else "tokens"
+
+    def interval(self, metric: str, percent: int = 90) -> tuple[float, float] | None:
+        """Bounds of the mean ``ttft`` or ``tpot`` at the planned load [s]: those of the step's kernels and of measured serving points,
+        about the mean that this option states. None in bound mode."""
+        bounds = self.deployment.interval(metric, percent)
+        middle = getattr(self.deployment, metric)
+        if bounds is None or not middle:
+            return None
+        mean = getattr(self, metric)
+        return mean * bounds.low / middle, mean * bounds.high / middle
+
+    @property
     def utilisation(self) -> float:
         """Share of the capacity that the load takes."""
         return self.request_rate / self.capacity
@@ -131,10 +148,11 @@ class Option:
         '1 x (TP1, fp8, vllm) on 1 x H100-SXM'
         """
         one = self.deployment
-        scheme = one.precision.name or one.precision.weights
-        layout = f"{self.replicas} x ({one.parallelism}, {scheme}, {one.machine.engine.name})"
+        kind = f"{one.precision.name or one.precision.weights}, {one.machine.engine.name}"
+        layout = f"{self.replicas} x ({one.parallelism}, {kind})"
         if self.prefill is not None:
-            layout = f"{self.prefill_replicas} x {self.prefill.parallelism} prefill + {self.replicas} x {one.parallelism} decode ({scheme}, {one.machine.engine.name})"
+            pools = f"{self.prefill_replicas} x {self.prefill.parallelism} prefill + {self.replicas} x {one.parallelism} decode"
+            layout = f"{pools} ({kind})"
         knobs = one.knobs.model_dump(exclude_defaults=True)
         told = "".join(f", {name} {value}" for name, value in knobs.items())
         if one.drafter is not None:
@@ -148,9 +166,11 @@ class Option:
         used = f"{self.utilisation:.0%} of its capacity taken"
         free = f"{self.memory_margin:.0%} of the KV pool free"
         if self.bound in ("throughput", "slots", "KV capacity"):
-            first = {"throughput": "throughput ends it", "slots": "max_num_seqs ends it", "KV capacity": "the KV pool ends it"}[
-                self.bound
-            ]
+            first = {
+                "throughput": "throughput ends it",
+                "slots": "max_num_seqs ends it",
+                "KV capacity": "the KV pool ends it",
+            }[self.bound]
         else:
             first = f"{self.bound} is met first"
         return f"{first}; steps wait most for {resource}; {used}, {free}"
@@ -167,6 +187,7 @@ class Option:
             "engine": one.machine.engine.name, "knobs": one.knobs.model_dump(exclude_defaults=True),
             "requests_per_s": self.request_rate, "capacity_requests_per_s": self.capacity, "utilisation": self.utilisation,
             "ttft_s": self.ttft, "tpot_s": self.tpot, "e2e_s": self.e2e,
+            "ttft_interval_90_s": self.interval("ttft"), "tpot_interval_90_s": self.interval("tpot"),
             "tokens_per_s_per_user": self.tokens_per_second_per_user if self.tpot > 0 else None,
             "tokens_per_s_per_gpu": self.tokens_per_second_per_gpu, "price_per_gpu_hour_usd": self.price_per_hour,
             "price_source": one.price_source, "cost_per_hour_usd": self.cost_per_hour,
@@ -261,9 +282,32 @@ class Plan:
             "left_out": self.tried.reasons, "search_s": self.seconds, "sources": self.sources,
         }  # fmt: skip
 
+    def rows(self) -> list[dict[str, Any]]:
+        """The options as flat rows."""
+        nested = (
+            "parallelism",
+            "prefill_parallelism",
+            "knobs",
+            "simulated",
+            "ttft_interval_90_s",
+            "tpot_interval_90_s",
+        )
+        return [
+            {"option": option.describe()} | {k: v for k, v in option.to_dict().items() if k not in nested}
+            for option in self.options
+        ]
+
     def to_frame(self) -> Any:
         """The options as a pandas frame, one row each."""
-        return frame([{k: v for k, v in o.to_dict().items() if not isinstance(v, dict)} for o in self.options])
+        return frame(self.rows())
+
+    def to_csv(self) -> str:
+        """The options as CSV, one row each."""
+        text = io.StringIO()
+        writer = csv.DictWriter(text, list(self.rows()[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(self.rows())
+        return text.getvalue()
 
     def __str__(self) -> str:
         best = self.best

@@ -118,7 +118,13 @@ def plan(
     options = [_option(market, question, offer) for offer in _one_of_each(market, offers)]
     if verify and spec.task == "generate":
         options = verify_best(
-            options, asked, count=int(verify), max_devices=max_gpus, fixed_devices=rate is None, seed=seed, dropped=tried.reasons
+            options,
+            asked,
+            count=int(verify),
+            max_devices=max_gpus,
+            fixed_devices=rate is None,
+            seed=seed,
+            dropped=tried.reasons,
         )
     if not options:
         raise _out_of_reach(market, question)
@@ -200,7 +206,14 @@ def _one_of_each(market: Market, offers: list[Offer]) -> list[Offer]:
     for offer in offers:
         one = market.deployments[offer.row]
         front = market.deployments[offer.prefill_row].parallelism if offer.prefill_row is not None else None
-        key = (one.machine.accelerator.name, one.machine.engine.name, one.precision, one.parallelism, front, one.drafter is None)
+        key = (
+            one.machine.accelerator.name,
+            one.machine.engine.name,
+            one.precision,
+            one.parallelism,
+            front,
+            one.drafter is None,
+        )
         best.setdefault(key, offer)
     return list(best.values())
 
@@ -223,7 +236,9 @@ def _option(market: Market, question: Question, offer: Offer) -> Option:
         tpot, users, bound = float(point.tpot), float(point.users), int(rates.bound[row])
         ttft = float(rates.ttft[column, row])
         e2e = ttft + tpot * max(one.workload.output_tokens - 1, 0)
-        if question.request_rate is not None and rates.prefill[column, row] * offer.prefill_replicas <= offer.capacity * (1 + 1e-9):
+        if question.request_rate is not None and rates.prefill[
+            column, row
+        ] * offer.prefill_replicas <= offer.capacity * (1 + 1e-9):
             bound = next((i for i, limit in enumerate(limits) if limit.metric == "ttft"), bound)
     name = limits[bound].name if bound >= 0 else _end_of(one, curve)
     placed = at_load(one, users)
@@ -253,7 +268,9 @@ def _end_of(deployment: Estimate, curve: Any) -> str:
 def _nothing_fits(model: ModelSpec, tried: Tried, devices: int) -> InferSimError:
     if tried.nearest is None:
         reasons = "; ".join(f"{gpu}: {reason}" for gpu, reason in list(tried.reasons.items())[:3])
-        return NoPlanError(f"no deployment of {model.name} can run on the {devices} accelerator(s) asked about: {reasons}")
+        return NoPlanError(
+            f"no deployment of {model.name} can run on the {devices} accelerator(s) asked about: {reasons}"
+        )
     missing, told = tried.nearest
     return DoesNotFitError(f"none of {tried.candidates} deployments fits; the nearest one: {told}", shortfall=missing)
 

@@ -93,7 +93,9 @@ class ServiceCurve:
         """The point of the curve at which so many requests are served per second, without the last axis; below one user's rate the
         latencies are those of one user."""
         names = [name for name in self.__dataclass_fields__ if name != "rate"]
-        return ServiceCurve(rate=np.asarray(rate, dtype=float), **dict(zip(names, self.read(rate, *names), strict=True)))
+        return ServiceCurve(
+            rate=np.asarray(rate, dtype=float), **dict(zip(names, self.read(rate, *names), strict=True))
+        )
 
 
 def _locate(x: Array, at: Numbers) -> tuple[npt.NDArray[np.int64], Array]:
@@ -159,7 +161,7 @@ def service_curve(
         state = steady_state(
             model, deployment.parallelism, deployment.precision, deployment.machine, deployment.memory, deployment.knobs,
             input_tokens=prompts, output_tokens=outputs, users=loops, cached_tokens=hits, sampler=deployment.sampler,
-            drafter=deployment.drafter,
+            drafter=deployment.drafter, in_rounds=False,
         )  # fmt: skip
         found = (state.ttft, state.tpot, state.e2e, state.requests_per_second, state.running, state.prefill_share)
         for row, values in zip(columns, found, strict=True):
@@ -172,7 +174,7 @@ def slots_of(deployment: Estimate, context: Array) -> Array:
     """Sequences that slots and KV pool of a replica hold at once; two at least, so that a curve has two ends."""
     slots = deployment.knobs.max_num_seqs or deployment.machine.max_num_seqs
     ranks = deployment.parallelism.attention_data
-    return np.maximum(np.minimum(float(slots * ranks), deployment.memory.max_sequences(context)), 2.0)
+    return np.asarray(np.maximum(np.minimum(float(slots * ranks), deployment.memory.max_sequences(context)), 2.0))
 
 
 @dataclass(frozen=True)

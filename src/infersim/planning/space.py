@@ -49,16 +49,14 @@ def layouts(model: ModelSpec, node: int, most: int, *, slow_links: bool = False)
     for tensor in inside:
         if not model.is_moe and tensor > WIDEST_DENSE:
             continue
-        widest = tensor == inside[-1] or tensor == WIDEST_DENSE
-        for stages in powers_of_two(most // tensor):
-            if stages == 1 or (stages <= min(8, model.num_layers) and (widest or slow_links)):
-                found.append(Parallelism(tensor=tensor, pipeline=stages))
+        widest = tensor in (inside[-1], WIDEST_DENSE)
+        deepest = min(8, model.num_layers) if widest or slow_links else 1
+        found += [Parallelism(tensor=tensor, pipeline=stages) for stages in powers_of_two(min(most // tensor, deepest))]
     if model.is_moe:
         experts = max(ff.num_experts for ff in model.feed_forwards.values() if ff.kind == "moe")
         for ranks in powers_of_two(min(most, experts))[1:]:
-            for tensor in powers_of_two(min(ranks, node)):
-                if tensor in (1, 2, 4, 8) or tensor == ranks:
-                    found.append(Parallelism(tensor=tensor, attention_data=ranks // tensor, expert=ranks))
+            widths = [tensor for tensor in powers_of_two(min(ranks, node)) if tensor in (1, 2, 4, 8, ranks)]
+            found += [Parallelism(tensor=tensor, attention_data=ranks // tensor, expert=ranks) for tensor in widths]
     return sorted(found, key=lambda p: (p.devices, p.attention_data, p.pipeline, p.expert))
 
 
@@ -153,7 +151,11 @@ def _try(
 def knob_variants(deployment: Estimate, setting: Setting, tried: Tried) -> Iterator[Estimate]:
     """The same deployment with other token budgets and numbers of slots than the engine's defaults."""
     default_budget, default_slots = deployment.machine.max_num_batched_tokens, deployment.machine.max_num_seqs
-    changes = [{"max_num_batched_tokens": b, "max_num_seqs": min(b, default_slots)} for b in TOKEN_BUDGETS if b != default_budget]
+    changes = [
+        {"max_num_batched_tokens": b, "max_num_seqs": min(b, default_slots)}
+        for b in TOKEN_BUDGETS
+        if b != default_budget
+    ]
     changes += [{"max_num_seqs": slots} for slots in SLOTS if slots < default_slots]
     for change in changes:
         given = {name: value for name, value in change.items() if value != {"max_num_seqs": default_slots}.get(name)}

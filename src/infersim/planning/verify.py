@@ -16,7 +16,7 @@ from infersim.serving.traffic import Traffic
 
 FEWEST, MOST = 1500, 12000
 """Requests of a run that verifies an option."""
-TRIALS = 8
+TRIALS = 7
 """Runs of one option at most; one that still misses its targets then is given up."""
 STEP = 0.93
 """Where devices are given and not the load: how much of it the next run tries."""
@@ -45,34 +45,51 @@ def missed(run: ServingResult) -> list[str]:
     return run.settled().missed_targets
 
 
-def verified(option: Option, traffic: Traffic, *, max_devices: int, fixed_devices: bool, seed: int = 0) -> Option | None:
-    """The option as its simulation wants it; None where the targets are out of its reach within ``max_devices``.
+def verified(option: Option, traffic: Traffic, *, max_devices: int, fixed_devices: bool, seed: int = 0) -> Option | str:
+    """The option as its simulation wants it, or a sentence that says why the targets are out of its reach.
 
-    At a given load: with more replicas as long as targets are missed, and with fewer as long as they are met. With given devices
-    (``fixed_devices``): at the highest load, in steps of STEP, that meets them.
+    At a given load: with the fewest replicas that meet the targets, found between those that miss them and those that do not. With
+    given devices (``fixed_devices``): at the highest load, in steps of STEP, that meets them.
     """
     best: Option | None = None
-    tried = option
-    for _ in range(TRIALS):
+    too_few, wrong, tried = 0, [""], option
+    for trial in range(TRIALS):
         run = simulate_option(tried, traffic, seed=seed)
         wrong = missed(run)
         if not wrong:
             best = _settled(tried, run)
-            smaller = _smaller(tried) if not fixed_devices else None
-            if smaller is None or smaller.devices < tried.devices - tried.deployment.parallelism.devices_per_replica:
+            fewer = None if fixed_devices or option.prefill is not None else _between(best, too_few, option)
+            if fewer is None:
                 return best
-            if tried.devices > option.devices or smaller.request_rate > 1.15 * smaller.capacity:
-                return best
-            tried = smaller
+            tried = fewer
         elif best is not None:
-            return best
+            too_few = tried.replicas
+            fewer = _between(best, too_few, option)
+            if fewer is None:
+                return best
+            tried = fewer
         elif fixed_devices:
-            tried = _slower(tried)
+            tried = replace(tried, request_rate=tried.request_rate * STEP, capacity=tried.capacity * STEP)
         else:
-            tried = _larger(tried, wrong)
-            if tried.devices > max_devices:
-                return None
-    return best
+            too_few = tried.replicas
+            larger = _larger(tried, wrong, trial)
+            if larger.devices > max_devices:
+                break
+            tried = larger
+    return (
+        best
+        or f"misses {' and '.join(wrong)} in simulation, at {tried.request_rate:.3g} requests/s on {tried.devices} devices"
+    )
+
+
+def _between(best: Option, too_few: int, first: Option) -> Option | None:
+    """The next number of replicas to try below ``best``; None where there is none, or where the closed form rules it out by far."""
+    if best.replicas - too_few < 2:
+        return None
+    if too_few:
+        return _with(best, (best.replicas + too_few) // 2, 0)
+    fewer = _with(best, best.replicas - 1, 0)
+    return fewer if first.request_rate <= 1.15 * first.capacity * fewer.replicas / first.replicas else None
 
 
 def _settled(option: Option, run: ServingResult) -> Option:
@@ -87,28 +104,21 @@ def _settled(option: Option, run: ServingResult) -> Option:
 def _with(option: Option, replicas: int, prefill_replicas: int) -> Option:
     """More or fewer replicas; capacity goes with the pool that was scaled."""
     share = min(
-        replicas / option.replicas, prefill_replicas / option.prefill_replicas if option.prefill_replicas else replicas / option.replicas
+        replicas / option.replicas,
+        prefill_replicas / option.prefill_replicas if option.prefill_replicas else replicas / option.replicas,
     )
     return replace(
         option, replicas=replicas, prefill_replicas=prefill_replicas, capacity=option.capacity * share, verified=None
     )
 
 
-def _smaller(option: Option) -> Option | None:
-    if option.prefill is not None or option.replicas == 1:
-        return None
-    return _with(option, option.replicas - 1, 0)
-
-
-def _larger(option: Option, wrong: list[str]) -> Option:
-    if option.prefill is not None and any(name.startswith("ttft") for name in wrong):
+def _larger(option: Option, wrong: list[str], trial: int) -> Option:
+    """More replicas where the load misses its targets, in growing steps; of two pools the one that is to blame gets one."""
+    if option.prefill is None:
+        return _with(option, option.replicas + max(1, option.replicas * 2**trial // 12), 0)
+    if any(name.startswith("ttft") for name in wrong):
         return _with(option, option.replicas, option.prefill_replicas + 1)
-    return _with(option, option.replicas + max(1, option.replicas // 12), option.prefill_replicas)
-
-
-def _slower(option: Option) -> Option:
-    rate = option.request_rate * STEP
-    return replace(option, request_rate=rate, capacity=option.capacity * STEP)
+    return _with(option, option.replicas + 1, option.prefill_replicas)
 
 
 def order(option: Option) -> tuple[float, ...]:
@@ -119,7 +129,14 @@ def order(option: Option) -> tuple[float, ...]:
 
 
 def verify_best(
-    options: list[Option], traffic: Traffic, *, count: int, max_devices: int, fixed_devices: bool, seed: int, dropped: dict[str, str]
+    options: list[Option],
+    traffic: Traffic,
+    *,
+    count: int,
+    max_devices: int,
+    fixed_devices: bool,
+    seed: int,
+    dropped: dict[str, str],
 ) -> list[Option]:
     """The options ranked again, the first ``count`` of them simulated. What misses its targets in every run is named in ``dropped``."""
     ranked = sorted(options, key=order)
@@ -129,8 +146,8 @@ def verify_best(
             break
         option = ranked.pop(waiting)
         found = verified(option, traffic, max_devices=max_devices, fixed_devices=fixed_devices, seed=seed)
-        if found is None:
-            dropped[option.describe()] = "misses the target in simulation with all the devices there may be"
+        if isinstance(found, str):
+            dropped[option.describe()] = found
         else:
             ranked = sorted([*ranked, found], key=order)
     return ranked

@@ -119,6 +119,7 @@ def steady_state(
     burst_share: float = 0.0,
     sampler: Sampler = "greedy",
     drafter: Drafter | None = None,
+    in_rounds: bool = True,
 ) -> SteadyState:
     """The closed form for one replica with ``users`` in a closed loop.
 
@@ -126,16 +127,17 @@ def steady_state(
     load that swings about that number makes it draft now and then, which only the simulator sees.
 
     ``input_tokens`` I of which ``cached_tokens`` need no prefill, ``output_tokens`` O; embedding and reranking models have no
-    decode steps and E2E is TTFT. ``burst_share`` of the requests came at once at the start (0: a load that never
-    ends). Sequences decode at a mean context of I + O/2. With p pipeline stages the sequences form
-    p micro-batches, each stage working on one of them.
+    decode steps and E2E is TTFT. ``burst_share`` of the requests came at once at the start (0: a load that never ends).
+    ``in_rounds``: with attention data parallelism every rank has a prompt when one has, as where answers end together; otherwise
+    prompts come singly, and all ranks wait for the one that has it. Sequences decode at a mean context of I + O/2. With p
+    pipeline stages the sequences form p micro-batches, each stage working on one of them.
     """
     if drafter is not None and drafter.speculation.disable_by_batch_size is not None:
         drafted, plain = (
             steady_state(
                 model, parallelism, precision, machine, memory, knobs, input_tokens=input_tokens,
                 output_tokens=output_tokens, users=users, cached_tokens=cached_tokens, burst_share=burst_share,
-                sampler=sampler, drafter=one,
+                sampler=sampler, drafter=one, in_rounds=in_rounds,
             )
             for one in (drafter.always(), None)
         )  # fmt: skip
@@ -173,8 +175,8 @@ def steady_state(
     due = limit * others / maximum(steps, 1.0) / stages if generates else limit
     if generates:  # prompts come at random: those of a step that has any
         due = due / -np.expm1(-maximum(due, 1e-9))
-    together = minimum(maximum(room / fresh, 1.0) * ranks, maximum(due, minimum(limit, ranks)))
-    together = where(chunks > 1, minimum(limit, ranks), maximum(together, 1.0))
+    together = minimum(maximum(room / fresh, 1.0) * ranks, maximum(due, minimum(limit, ranks) if in_rounds else 1.0))
+    together = where(chunks > 1, minimum(limit, ranks) if in_rounds else 1.0, maximum(together, 1.0))
 
     # rows: for every load node a decode step alone and one with a chunk beside it; last the burst's step and the chunk alone
     shape = np.broadcast_shapes(*map(np.shape, (limit, chunk, context, together))) if several else ()
