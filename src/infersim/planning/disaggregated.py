@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -142,5 +141,4 @@ def transfer_seconds(prefills: Sequence[Estimate], decodes: Sequence[Estimate]) 
 
 def stacked(curves: Sequence[ServiceCurve]) -> ServiceCurve:
     """Curves of several replicas as rows of one."""
-    names: Any = ServiceCurve.__dataclass_fields__
-    return ServiceCurve(*(np.stack([getattr(curve, name) for curve in curves]) for name in names))
+    return ServiceCurve(*(np.stack(columns) for columns in zip(*(curve.columns() for curve in curves), strict=True)))

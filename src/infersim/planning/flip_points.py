@@ -98,19 +98,19 @@ def _scan(
         last = now
         for factor in FACTORS:
             value = now * factor**direction
-            offers = market.offers(question_at(value))
-            if offers and _key(market, offers[0]) == winner:
+            other = market.best(question_at(value))
+            if other is not None and _key(market, other) == winner:
                 last = value
                 continue
             for _ in range(HALVINGS):
                 middle = math.sqrt(last * value)
-                closer = market.offers(question_at(middle))
-                if closer and _key(market, closer[0]) == winner:
+                closer = market.best(question_at(middle))
+                if closer is not None and _key(market, closer) == winner:
                     last = middle
                 else:
-                    value, offers = middle, closer
-            told = _told(market, offers[0]) if offers else "none of these"
-            verb = "is the best" if offers else "serves it"
+                    value, other = middle, closer
+            told = _told(market, other) if other is not None else "none of these"
+            verb = "is the best" if other is not None else "serves it"
             yield FlipPoint(what, now, value, told, f"{what} {word} {show(value)} (now {show(now)}): {told} {verb}")
             break
 

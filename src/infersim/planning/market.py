@@ -24,7 +24,8 @@ from infersim.planning.disaggregated import (
     stacked,
     transfer_seconds,
 )
-from infersim.planning.service import Scatter, ServiceCurve, Sustained, capacity_of, service_curve
+from infersim.planning.service import Scatter, ServiceCurve, Sustained, capacity_of, variant_curves
+from infersim.planning.space import knob_variants
 from infersim.predict.estimate import Estimate
 from infersim.serving.target import Limit
 
@@ -113,57 +114,37 @@ class Market:
             input_cv=question.input_cv,
         )  # fmt: skip
 
-    def aggregated(self, question: Question, *, price_factor: Array | float = 1.0) -> list[Offer]:
-        """One offer for every candidate that answers the question, in rows' order."""
+    def aggregated(self, question: Question, *, only_best: bool = False) -> list[Offer]:
+        """An offer for every candidate that answers the question, in rows' order, or the best of them alone."""
         rate = self.sustained(question).rate
-        found = []
-        if question.request_rate is None:
-            replicas = question.max_devices // self.devices
-        else:
-            with np.errstate(divide="ignore"):
+        with np.errstate(divide="ignore"):
+            if question.request_rate is None:
+                replicas = question.max_devices // self.devices
+            else:
                 needed = np.where(rate > 0, np.ceil(question.request_rate / rate * (1 - 1e-9)), np.inf)
-            replicas = np.where(needed * self.devices <= question.max_devices, needed, 0).astype(np.int64)
-        devices = replicas * self.devices
-        paid = np.where(np.isnan(self.prices), math.inf, self.prices * price_factor)
-        for row in np.flatnonzero((replicas > 0) & (rate > 0)).tolist():
-            capacity = float(replicas[row] * rate[row])
-            load = capacity if question.request_rate is None else question.request_rate
-            found.append(
-                Offer(
-                    row,
-                    None,
-                    int(replicas[row]),
-                    0,
-                    int(devices[row]),
-                    capacity,
-                    load,
-                    float(paid[row] * devices[row]),
-                    self.knobs[row],
-                )
-            )
-        return found
+                replicas = np.where(needed * self.devices <= question.max_devices, needed, 0).astype(np.int64)
+        devices, capacity = replicas * self.devices, replicas * rate
+        load = capacity if question.request_rate is None else np.full(rate.shape, question.request_rate)
+        cost = np.where(np.isnan(self.prices), math.inf, self.prices) * np.maximum(devices, 1)
+        rows = np.flatnonzero((replicas > 0) & (rate > 0))
+        if only_best and len(rows):
+            per_request, fullness = cost[rows] / load[rows], devices[rows] / load[rows]
+            room = -np.round(20 * np.log(capacity[rows]))
+            rows = rows[np.lexsort((np.array(self.knobs)[rows], room, fullness, per_request))[:1]]
+        return [
+            Offer(row, None, int(replicas[row]), 0, int(devices[row]), float(capacity[row]), float(load[row]), float(cost[row]),
+                  self.knobs[row])
+            for row in rows.tolist()
+        ]  # fmt: skip
 
-    def pooled(self, question: Question, *, price_factor: Array | float = 1.0) -> list[Offer]:
+    def pooled(self, question: Question) -> list[Offer]:
         """The best pair of pools of every pairing that answers the question."""
-        factors = np.broadcast_to(np.asarray(price_factor, dtype=float), self.prices.shape)
         found = (
             _best_pair(self.pair_rates(pairing, question), self.devices[list(pairing.rows)], question, pairing.rows,
-                       float(self.prices[pairing.rows[0]] * factors[pairing.rows[0]]))
+                       float(self.prices[pairing.rows[0]]))
             for pairing in self.pairings
         )  # fmt: skip
         return [offer for offer in found if offer is not None]
-
-    def with_more(self, deployments: Sequence[Estimate]) -> Market:
-        """The market with further candidates, which are not paired."""
-        more = build_market(deployments, pools=False)
-        curves = (
-            np.concatenate([getattr(m.curves, name) for m in (self, more)])
-            for name in ServiceCurve.__dataclass_fields__
-        )
-        return Market(
-            self.deployments + more.deployments, ServiceCurve(*curves), self.pairings,
-            np.concatenate([self.devices, more.devices]), np.concatenate([self.prices, more.prices]),
-        )  # fmt: skip
 
     def only(self, names: set[str]) -> Market:
         """The part of the market on accelerators of these names."""
@@ -178,10 +159,17 @@ class Market:
             self.prices[rows],
         )
 
-    def offers(self, question: Question, *, price_factor: Array | float = 1.0) -> list[Offer]:
+    def offers(self, question: Question) -> list[Offer]:
         """All offers, best first."""
-        every = self.aggregated(question, price_factor=price_factor) + self.pooled(question, price_factor=price_factor)
-        return sorted(every, key=lambda offer: offer.rank)
+        return sorted(self.aggregated(question) + self.pooled(question), key=lambda offer: offer.rank)
+
+    def best(self, question: Question) -> Offer | None:
+        """The best offer; None where none answers."""
+        return min(
+            self.aggregated(question, only_best=True) + self.pooled(question),
+            key=lambda offer: offer.rank,
+            default=None,
+        )
 
 
 def _best_pair(
@@ -228,19 +216,24 @@ def _fullest(r: Array, s: Array, p: Array, d: Array, devices: int) -> tuple[Arra
 
 
 def build_market(deployments: Sequence[Estimate], *, pools: bool) -> Market:
-    """Price the curves of all ``deployments``; ``pools`` pairs those that can hand caches over as well."""
+    """Price the curves of all ``deployments`` and their knob variants; ``pools`` pairs those that can hand caches over as well."""
+    every: list[Estimate] = []
+    curves: list[ServiceCurve] = []
     groups: dict[tuple[str, ...], list[int]] = defaultdict(list)
-    for row, one in enumerate(deployments):
+    for one in deployments:
         if pools and one.model.task == "generate" and one.parallelism.pipeline == 1 and one.drafter is None:
             scheme = one.precision.name or one.precision.weights
-            groups[one.machine.accelerator.name, one.machine.engine.name, scheme].append(row)
+            groups[one.machine.accelerator.name, one.machine.engine.name, scheme].append(len(every))
+        variants = knob_variants(one)
+        every += variants
+        curves.append(variant_curves(variants))
     pairings = []
     for rows in groups.values():
-        members = [deployments[row] for row in rows]
-        curves, transfers = stacked([decode_curve(one) for one in members]), transfer_seconds(members, members)
-        pairings.append(Pairing(tuple(rows), tuple(map(prompt_times, members)), curves, transfers))
+        members = [every[row] for row in rows]
+        decodes, transfers = stacked([decode_curve(one) for one in members]), transfer_seconds(members, members)
+        pairings.append(Pairing(tuple(rows), tuple(map(prompt_times, members)), decodes, transfers))
     return Market(
-        tuple(deployments), stacked([service_curve(one) for one in deployments]), tuple(pairings),
-        np.array([one.parallelism.devices_per_replica for one in deployments], dtype=np.int64),
-        np.array([math.nan if one.price_per_hour is None else one.price_per_hour for one in deployments]),
+        tuple(every), ServiceCurve(*(np.concatenate(columns) for columns in zip(*(c.columns() for c in curves), strict=True))),
+        tuple(pairings), np.array([one.parallelism.devices_per_replica for one in every], dtype=np.int64),
+        np.array([math.nan if one.price_per_hour is None else one.price_per_hour for one in every]),
     )  # fmt: skip

@@ -110,12 +110,30 @@ class Option:
 
     @property
     def memory_margin(self) -> float:
-        """Share of the KV pool that is free on average at the planned load; 1 for a model that keeps none."""
-        memory, workload = self.deployment.memory, self.deployment.workload
-        if self.deployment.model.task != "generate":
-            return 1.0
-        held = float(memory.max_sequences(workload.input_tokens + workload.output_tokens / 2))
-        return 1.0 - min(self.running / held, 1.0) if held else 0.0
+        """Share of the KV pool that is free on average at the planned load, of the fuller pool of two; 1 for a model that keeps none."""
+        return min(1.0 - used for used, _ in self._pools_taken)
+
+    @property
+    def memory_spare(self) -> float:
+        """Bytes of a device that neither weights, activations and runtime nor the cache of the planned load take, of the fuller pool."""
+        return min(spare for _, spare in self._pools_taken)
+
+    @functools.cached_property
+    def _pools_taken(self) -> list[tuple[float, float]]:
+        """For each kind of replica the share of its KV pool that is taken, and the bytes of a device that are left."""
+        workload, found = self.deployment.workload, []
+        prompts = self.request_rate / self.prefill_replicas * self.ttft if self.prefill_replicas else 0.0
+        context = workload.input_tokens + workload.output_tokens / 2
+        kinds = ((self.deployment, self.running, context), (self.prefill, prompts, workload.input_tokens))
+        for one, held, tokens in kinds:
+            if one is None:
+                continue
+            memory = one.memory
+            room = float(memory.max_sequences(tokens))
+            used = 0.0 if one.model.task != "generate" else min(held / room, 1.0) if room else 1.0
+            fixed = memory.weights + memory.draft + memory.activations + memory.runtime + memory.cuda_graphs
+            found.append((used, memory.capacity - fixed - used * memory.kv_pool))
+        return found
 
     @functools.cached_property
     def bottleneck(self) -> str:
@@ -164,7 +182,7 @@ class Option:
         """What bounds the option, in a sentence."""
         resource = RESOURCES[self.resource]
         used = f"{self.utilisation:.0%} of its capacity taken"
-        free = f"{self.memory_margin:.0%} of the KV pool free"
+        free = f"{self.memory_margin:.0%} of the KV pool and {units.show(self.memory_spare, 'B', binary=True)} of every GPU free"
         if self.bound in ("throughput", "slots", "KV capacity"):
             first = {
                 "throughput": "throughput ends it",
@@ -192,6 +210,7 @@ class Option:
             "tokens_per_s_per_gpu": self.tokens_per_second_per_gpu, "price_per_gpu_hour_usd": self.price_per_hour,
             "price_source": one.price_source, "cost_per_hour_usd": self.cost_per_hour,
             "cost_per_million_tokens_usd": self.cost_per_million_tokens, "kv_pool_free": self.memory_margin,
+            "memory_free_bytes": self.memory_spare,
             "bound": self.bound, "bottleneck": self.bottleneck, "why": self.why, "simulated": None,
         }  # fmt: skip
         if simulated is not None:

@@ -17,7 +17,7 @@ from infersim.planning.front import operating_front
 from infersim.planning.market import Market, Offer, Question, build_market
 from infersim.planning.options import Option, Plan
 from infersim.planning.service import Scatter
-from infersim.planning.space import Setting, Tried, candidates, knob_variants, schemes
+from infersim.planning.space import Setting, Tried, candidates, schemes
 from infersim.planning.verify import verify_best
 from infersim.predict.estimate import Estimate
 from infersim.serving.arrivals import poisson
@@ -32,8 +32,6 @@ from infersim.specs.model import ModelSpec
 MAX_GPUS = 64
 """Devices at most where the user says nothing."""
 LARGEST_REPLICA = 64
-TUNED = 4
-"""Best candidates whose engine knobs are varied."""
 LENGTH_DRAWS = 4096
 POOLS = ("both", "aggregated", "disaggregated")
 
@@ -107,14 +105,10 @@ def plan(
     scatter, input_cv = scatter_of(asked)
     question = Question(limits, rate, max_gpus, scatter, input_cv)
     market = build_market(found, pools=pools != "aggregated")
+    tried.candidates += len(market.deployments) - len(found)
     offers = _offers(market, question, pools)
     if not offers:
         raise _out_of_reach(market, question)
-    tuned = list(dict.fromkeys(offer.row for offer in offers if offer.prefill_row is None))[:TUNED]
-    variants = [v for row in tuned for v in knob_variants(market.deployments[row], setting, tried)]
-    if variants:
-        market = market.with_more(variants)
-        offers = _offers(market, question, pools)
     options = [_option(market, question, offer) for offer in _one_of_each(market, offers)]
     if verify and spec.task == "generate":
         options = verify_best(

@@ -8,6 +8,7 @@ taken as log-normal about their mean, which is a first guess for the simulator t
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -79,6 +80,10 @@ class ServiceCurve:
     rate: Array
     running: Array
     prefill_share: Array
+
+    def columns(self) -> list[Array]:
+        """Every field, in order."""
+        return [getattr(self, name) for name in self.__dataclass_fields__]
 
     def row(self, index: int | list[int]) -> ServiceCurve:
         """The curve of one case, or of some of them."""
@@ -152,22 +157,55 @@ def service_curve(
         loads = np.asarray(users, dtype=float)
         if loads.ndim != 1 or len(loads) < 2 or loads.min() < 1 or (np.diff(loads) <= 0).any():
             raise SpecError("is a rising list of at least two numbers from one on", field="users")
-    prompt, output, cached, loads = np.broadcast_arrays(prompt, output, cached, loads)
-    cases = [value.ravel() for value in (prompt, output, loads, cached)]
-    columns = np.empty((6, loads.size))
-    for start in range(0, loads.size, BLOCK):
+    return _priced(deployment, *np.broadcast_arrays(prompt, output, cached, loads))
+
+
+def variant_curves(variants: Sequence[Estimate]) -> ServiceCurve:
+    """The curves of one deployment under several settings of its engine, one row each, in one pass.
+
+    ``variants`` differ in ``max_num_batched_tokens``, ``max_num_seqs`` and the memory that these leave, in nothing else.
+
+    >>> from infersim import EngineKnobs, estimate
+    >>> both = [estimate("meta-llama/Llama-3.1-8B", "L40S", knobs=EngineKnobs(max_num_seqs=n)) for n in (64, 256)]
+    >>> bool(np.allclose(variant_curves(both).tpot[1], service_curve(both[1]).tpot))
+    True
+    """
+    first = variants[0]
+    workload = first.workload
+    context = workload.input_tokens + (workload.output_tokens / 2 if first.model.task == "generate" else 0.0)
+    width = first.drafter.speculation.verified if first.drafter is not None else 1
+    settings = []
+    for one in variants:
+        budget = float(one.knobs.max_num_batched_tokens or one.machine.max_num_batched_tokens)
+        slots = float(one.knobs.max_num_seqs or min(one.machine.max_num_seqs, budget // width))
+        settings.append((budget, slots, float(one.memory.max_sequences(context))))
+    most = np.maximum([min(slots * first.parallelism.attention_data, held) for _, slots, held in settings], 2.0)
+    loads = most[:, None] ** np.linspace(0.0, 1.0, LOADS)
+    columns = np.array(settings).T[:, :, None]
+    cases = (workload.input_tokens, workload.output_tokens, workload.cached_tokens, loads, *columns)
+    prompt, output, cached, users, *knobs = np.broadcast_arrays(*cases)
+    return _priced(first, prompt, output, cached, users, *knobs)
+
+
+def _priced(
+    deployment: Estimate, prompt: Array, output: Array, cached: Array, users: Array, *variants: Array
+) -> ServiceCurve:
+    """Curves of cases of one shape, a block at a time."""
+    cases = [value.ravel() for value in (prompt, output, users, cached, *variants)]
+    columns = np.empty((6, users.size))
+    for start in range(0, users.size, BLOCK):
         block = slice(start, start + BLOCK)
-        prompts, outputs, loops, hits = (case[block] for case in cases)
+        prompts, outputs, loops, hits, *knobs = (case[block] for case in cases)
         state = steady_state(
-            model, deployment.parallelism, deployment.precision, deployment.machine, deployment.memory, deployment.knobs,
+            deployment.model, deployment.parallelism, deployment.precision, deployment.machine, deployment.memory, deployment.knobs,
             input_tokens=prompts, output_tokens=outputs, users=loops, cached_tokens=hits, sampler=deployment.sampler,
-            drafter=deployment.drafter, in_rounds=False,
+            drafter=deployment.drafter, in_rounds=False, variants=tuple(knobs) or None,  # type: ignore[arg-type]
         )  # fmt: skip
         found = (state.ttft, state.tpot, state.e2e, state.requests_per_second, state.running, state.prefill_share)
         for row, values in zip(columns, found, strict=True):
             row[block] = values
-    ttft, tpot, e2e, rate, running, share = columns.reshape(6, *loads.shape)
-    return ServiceCurve(loads, ttft, tpot, e2e, np.maximum.accumulate(rate, axis=-1), running, share)
+    ttft, tpot, e2e, rate, running, share = columns.reshape(6, *users.shape)
+    return ServiceCurve(np.array(users), ttft, tpot, e2e, np.maximum.accumulate(rate, axis=-1), running, share)
 
 
 def slots_of(deployment: Estimate, context: Array) -> Array:

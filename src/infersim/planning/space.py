@@ -9,6 +9,7 @@ from typing import Any
 from infersim import units
 from infersim.errors import InferSimError
 from infersim.predict.estimate import DEFAULT_KNOBS, Estimate, estimate
+from infersim.predict.memory import memory_report
 from infersim.specs.deployment import EngineKnobs, Parallelism
 from infersim.specs.hardware import Accelerator, System
 from infersim.specs.library import default_system
@@ -148,22 +149,20 @@ def _try(
     return None
 
 
-def knob_variants(deployment: Estimate, setting: Setting, tried: Tried) -> Iterator[Estimate]:
-    """The same deployment with other token budgets and numbers of slots than the engine's defaults."""
-    default_budget, default_slots = deployment.machine.max_num_batched_tokens, deployment.machine.max_num_seqs
-    changes = [
-        {"max_num_batched_tokens": b, "max_num_seqs": min(b, default_slots)}
-        for b in TOKEN_BUDGETS
-        if b != default_budget
-    ]
-    changes += [{"max_num_seqs": slots} for slots in SLOTS if slots < default_slots]
+def knob_variants(deployment: Estimate) -> list[Estimate]:
+    """The deployment first, then the same with other token budgets and slots than the engine's defaults, as far as they fit."""
+    machine, workload = deployment.machine, deployment.workload
+    budgets = [b for b in TOKEN_BUDGETS if b != machine.max_num_batched_tokens]
+    changes: list[dict[str, int]] = [{"max_num_batched_tokens": b} for b in budgets if b >= machine.max_num_seqs]
+    changes += [{"max_num_batched_tokens": b, "max_num_seqs": b} for b in budgets if b < machine.max_num_seqs]
+    changes += [{"max_num_seqs": slots} for slots in SLOTS if slots < machine.max_num_seqs]
+    found = [deployment]
     for change in changes:
-        given = {name: value for name, value in change.items() if value != {"max_num_seqs": default_slots}.get(name)}
-        tried.candidates += 1
-        machine = deployment.machine
-        found = _try(
-            deployment.model, machine.accelerator, deployment.parallelism, deployment.precision, machine.engine.name,
-            replace(setting, kv_cache=None), EngineKnobs(**given), machine.system, tried,
+        knobs = EngineKnobs(**change)
+        memory = memory_report(
+            deployment.model, deployment.parallelism, deployment.precision, machine, knobs,
+            longest_wanted=workload.longest_sequence(deployment.model.task == "generate"), drafter=deployment.drafter,
         )  # fmt: skip
-        if found is not None:
-            yield found
+        if memory.fits:
+            found.append(replace(deployment, knobs=knobs, memory=memory))
+    return found

@@ -120,6 +120,7 @@ def steady_state(
     sampler: Sampler = "greedy",
     drafter: Drafter | None = None,
     in_rounds: bool = True,
+    variants: tuple[Numbers, Numbers, Numbers] | None = None,
 ) -> SteadyState:
     """The closed form for one replica with ``users`` in a closed loop.
 
@@ -129,15 +130,16 @@ def steady_state(
     ``input_tokens`` I of which ``cached_tokens`` need no prefill, ``output_tokens`` O; embedding and reranking models have no
     decode steps and E2E is TTFT. ``burst_share`` of the requests came at once at the start (0: a load that never ends).
     ``in_rounds``: with attention data parallelism every rank has a prompt when one has, as where answers end together; otherwise
-    prompts come singly, and all ranks wait for the one that has it. Sequences decode at a mean context of I + O/2. With p
-    pipeline stages the sequences form p micro-batches, each stage working on one of them.
+    prompts come singly, and all ranks wait for the one that has it. ``variants`` prices several settings of the engine at once:
+    token budgets and slots in place of the knobs', and the sequences of mean length that each leaves KV memory for. Sequences
+    decode at a mean context of I + O/2. With p pipeline stages they form p micro-batches, each stage working on one of them.
     """
     if drafter is not None and drafter.speculation.disable_by_batch_size is not None:
         drafted, plain = (
             steady_state(
                 model, parallelism, precision, machine, memory, knobs, input_tokens=input_tokens,
                 output_tokens=output_tokens, users=users, cached_tokens=cached_tokens, burst_share=burst_share,
-                sampler=sampler, drafter=one, in_rounds=in_rounds,
+                sampler=sampler, drafter=one, in_rounds=in_rounds, variants=variants,
             )
             for one in (drafter.always(), None)
         )  # fmt: skip
@@ -161,9 +163,13 @@ def steady_state(
         steps = mean_steps(tokens, drafter.reached)[()]
         tokens_per_step = np.maximum(tokens, 1e-9) / np.maximum(steps, 1e-9)
 
-    budget = float(knobs.max_num_batched_tokens or machine.max_num_batched_tokens)
-    slots = float(knobs.max_num_seqs or min(machine.max_num_seqs, budget // width))
-    capacity = maximum(1.0, minimum(slots * ranks, memory.max_sequences(context if generates else prompt)))
+    if variants is None:
+        budget: Numbers = float(knobs.max_num_batched_tokens or machine.max_num_batched_tokens)
+        slots: Numbers = float(knobs.max_num_seqs or min(machine.max_num_seqs, budget // width))
+        most = memory.max_sequences(context if generates else prompt)
+    else:
+        budget, slots, most = variants
+    capacity = maximum(1.0, minimum(slots * ranks, most))
     limit = minimum(users, capacity)
 
     chunked = engine.enable_chunked_prefill if knobs.enable_chunked_prefill is None else knobs.enable_chunked_prefill
