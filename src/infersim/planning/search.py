@@ -109,7 +109,8 @@ def plan(
     offers = _offers(market, question, pools)
     if not offers:
         raise _out_of_reach(market, question)
-    options = [_option(market, question, offer) for offer in _one_of_each(market, offers)]
+    bounds = market.sustained(question).bound
+    options = [_option(market, question, offer, bounds) for offer in _one_of_each(market, offers)]
     if verify and spec.task == "generate":
         options = verify_best(
             options,
@@ -212,13 +213,13 @@ def _one_of_each(market: Market, offers: list[Offer]) -> list[Offer]:
     return list(best.values())
 
 
-def _option(market: Market, question: Question, offer: Offer) -> Option:
+def _option(market: Market, question: Question, offer: Offer, bounds: Any) -> Option:
     """An offer as a deployment at its load, with the latencies there."""
     one, each = market.deployments[offer.row], offer.request_rate / offer.replicas
     limits = question.limits
     if offer.prefill_row is None:
         curve = market.curves.row(offer.row)
-        point, bound = curve.at(each), int(market.sustained(question).bound[offer.row])
+        point, bound = curve.at(each), int(bounds[offer.row])
         ttft, tpot, e2e, users = (float(v) for v in (point.ttft, point.tpot, point.e2e, point.users))
         front = None
     else:
