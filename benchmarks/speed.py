@@ -51,6 +51,12 @@ def sweep(mode: str, points: int = 100_000) -> float:
     return points / best(lambda: infersim.sweep_steps(MODEL, GPU, batch, mode=mode, **DEPLOYMENT), repeats=3)
 
 
+def search(gpus: str | None, verify: int) -> float:
+    """Seconds of one search under a chat load, the best of three."""
+    load = {"input_tokens": 1000, "output_tokens": 300, "request_rate": 20, "target": "ttft_p95=800ms,tpot_p95=40ms"}
+    return best(lambda: infersim.plan(MODEL, gpus, max_gpus=32, verify=verify, **load), repeats=3)
+
+
 def process(*arguments: str) -> float:
     """Wall time of a cold process [s], the best of five."""
     return best(lambda: subprocess.run([sys.executable, *arguments], check=True, stdout=subprocess.DEVNULL))
@@ -65,6 +71,9 @@ def main() -> None:
         ("one operating point, bound", f"{one_point('bound') * 1e3:.2f} ms", "< 1 ms"),
         ("sweep, calibrated", f"{sweep('calibrated'):,.0f} points/s", ">= 200,000 points/s"),
         ("sweep, bound", f"{sweep('bound'):,.0f} points/s", ">= 200,000 points/s"),
+        ("search, one GPU type, closed form", f"{search(GPU, 0):.2f} s", "< 0.5 s"),
+        ("search, one GPU type, three simulated", f"{search(GPU, 3):.2f} s", "-"),
+        ("search, all GPU types, three simulated", f"{search(None, 3):.2f} s", "< 10 s"),
         ("infersim estimate, cold process", f"{process(*estimate):.3f} s", "< 0.7 s"),
         ("import infersim, beyond an empty process", f"{process('-c', 'import infersim') - empty:.3f} s", "< 0.25 s"),
     ]

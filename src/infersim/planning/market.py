@@ -175,7 +175,8 @@ class Market:
 def _best_pair(
     rates: PairRates, own: npt.NDArray[np.int64], question: Question, rows: tuple[int, ...], price: float
 ) -> Offer | None:
-    """Of all pairs of a prefill (first axis) and a decode replica (second) the one that answers with fewest devices per request."""
+    """Of all pairs of a prefill (first axis) and a decode replica (second) the one that answers with fewest devices, or that serves most
+    with those there are."""
     r, s = rates.prefill, np.broadcast_to(rates.decode, rates.prefill.shape)
     p, d = np.broadcast_arrays(own[:, None], own[None, :])
     works = (r > 0) & (s > 0)
@@ -193,8 +194,11 @@ def _best_pair(
     works &= devices <= question.max_devices
     if not works.any():
         return None
-    order = np.where(works, devices / np.maximum(load, 1e-300), np.inf)
-    place = np.unravel_index(np.lexsort((-(np.minimum(x * r, y * s)).ravel(), order.ravel()))[0], order.shape)
+    wanted = -load if question.request_rate is None else devices
+    order = np.where(works, wanted, np.inf)
+    place = np.unravel_index(
+        np.lexsort((devices.ravel(), -np.minimum(x * r, y * s).ravel(), order.ravel()))[0], order.shape
+    )
     row, column = (int(index) for index in place)
     total = int(devices[place])
     return Offer(

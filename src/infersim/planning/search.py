@@ -79,11 +79,15 @@ def plan(
     limits = (read_limits(target) if target else ()) if isinstance(target, str) else tuple(target)
     if pools not in POOLS:
         raise SpecError(f"is one of {', '.join(POOLS)}, got {pools!r}", field="pools")
-    asked = traffic_of(traffic, input_tokens, output_tokens, prefix_hit, request_rate)
-    rate = request_rate if request_rate is not None else (getattr(asked.arrivals, "rate", None) if traffic else None)
-    for name, value, least in (("request_rate", rate, 0.0), ("max_gpus", max_gpus, 0.5), ("verify", verify, -0.5)):
+    for name, value, least in (
+        ("request_rate", request_rate, 0.0),
+        ("max_gpus", max_gpus, 0.5),
+        ("verify", verify, -0.5),
+    ):
         if value is not None and not (isinstance(value, (int, float)) and least < value < math.inf):
             raise SpecError(f"must be above {max(least, 0):g}, got {value!r}", field=name)
+    asked = traffic_of(traffic, input_tokens, output_tokens, prefix_hit, request_rate)
+    rate = request_rate if request_rate is not None else (getattr(asked.arrivals, "rate", None) if traffic else None)
     devices = accelerators(gpus)
     hit = prefix_hit if traffic is None else shared_share(asked)
     setting = Setting(asked.mean_input, asked.mean_output, hit, kv_cache, mode, speculation)
