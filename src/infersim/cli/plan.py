@@ -55,7 +55,7 @@ def plan(
     price: Annotated[
         list[str] | None, _option("USD per GPU and hour in place of those on file: H100-SXM=2.10,L40S=0.90.", MONEY)
     ] = None,
-    verify: Annotated[int, _option("How many of the best are simulated under Poisson arrivals.", SPACE)] = 3,
+    verify: Annotated[int, _option("How many of the best are simulated under Poisson arrivals.", SPACE)] = 2,
     seed: Annotated[int, _option("Of the simulation.", SPACE)] = 0,
     mode: Annotated[str, typer.Option(help="calibrated: kernel models; bound: the physical limit.")] = "calibrated",
     top: Annotated[int, _option("Options shown.", OUTPUT)] = 8,

@@ -54,7 +54,7 @@ def plan(
     prices: Mapping[str, float] | None = None,
     speculation: Any = None,
     mode: str = "calibrated",
-    verify: int = 3,
+    verify: int = 2,
     seed: int = 0,
     progress: Callable[[str, int, int], None] | None = None,
 ) -> Plan:

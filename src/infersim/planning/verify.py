@@ -14,7 +14,7 @@ from infersim.serving.result import ServingResult
 from infersim.serving.simulate import simulate_deployment
 from infersim.serving.traffic import Traffic
 
-FEWEST, MOST = 1500, 12000
+FEWEST, MOST = 1000, 12000
 """Requests of a run that verifies an option."""
 TRIALS = 7
 """Runs of one option at most; one that still misses its targets then is given up."""
@@ -23,8 +23,8 @@ STEP = 0.93
 
 
 def simulate_option(option: Option, traffic: Traffic, *, seed: int = 0) -> ServingResult:
-    """One run at the option's planned load: long enough for ten times the requests that are under way at once."""
-    count = int(min(max(FEWEST, 10 * option.request_rate * option.e2e), MOST))
+    """One run at the option's planned load: long enough for eight times the requests that are under way at once."""
+    count = int(min(max(FEWEST, 8 * option.request_rate * option.e2e), MOST))
     if not hasattr(traffic.arrivals, "rate"):
         traffic = traffic.model_copy(update={"arrivals": poisson(option.request_rate)})
     stream = with_rate(traffic, option.request_rate).model_copy(update={"num_requests": count})
