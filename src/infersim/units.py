@@ -33,6 +33,7 @@ UNITS: dict[str, dict[str, float]] = {
     "W": _spell(("W",), DECIMAL),
     "Hz": _spell(("Hz",), _BIG),
     "J": _spell(("J",), DECIMAL) | {"Wh": 3600.0, "kWh": 3.6e6, "MWh": 3.6e9},
+    "kg": {"kg": 1.0, "g": 1e-3, "t": 1e3},
     "/s": {"/s": 1.0, "/min": 1 / 60, "/h": 1 / 3600, "req/s": 1.0, "Hz": 1.0},
     "USD": _spell(("USD",), {"": 1.0, "k": 1e3, "M": 1e6}) | {"$": 1.0},
     "USD/h": {"USD/h": 1.0, "$/h": 1.0, "USD/GPU/h": 1.0},
@@ -40,7 +41,7 @@ UNITS: dict[str, dict[str, float]] = {
 """Accepted spellings by SI unit: spelling -> factor to SI."""
 
 EXAMPLES = {"B": "80 GB", "B/s": "450 GB/s", "FLOP": "2 TFLOP", "FLOP/s": "989 TFLOP/s", "s": "40 ms", "W": "700 W",
-            "Hz": "1.83 GHz", "J": "0.5 J", "/s": "6 /s", "USD": "30 kUSD", "USD/h": "2.50 USD/h"}  # fmt: skip
+            "Hz": "1.83 GHz", "J": "0.5 J", "kg": "150 kg", "/s": "6 /s", "USD": "30 kUSD", "USD/h": "2.50 USD/h"}  # fmt: skip
 
 _QUANTITY = re.compile(r"\s*([+-]?(?:\d[\d_]*\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\s*(\S.*?)?\s*")
 
@@ -85,7 +86,7 @@ def show(value: float, unit: str, *, digits: int = 3, binary: bool = False) -> s
     value = float(value)
     if not math.isfinite(value):
         raise UnitError(f"{value} cannot be shown as a quantity in {unit}")
-    if unit in ("USD", "USD/h", "/s"):
+    if unit in ("USD", "USD/h", "/s", "kg"):
         return f"{_rounded(value, digits)} {unit}"
     if unit == "s":
         ladder = _LADDERS["s"]

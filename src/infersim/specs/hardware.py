@@ -1,12 +1,14 @@
 """What a data sheet says: accelerators, and the systems they are built into. No efficiency enters here.
 
 Peaks are dense, with fp32 accumulation; link bandwidth is per device and direction. Fields a vendor does not publish
-stay empty, and whatever needs them says so.
+stay empty, and whatever needs them says so. Prices are facts with a date: the shipped ones are in tables of their own
+(``hardware_specs/prices``), and a user's spec may state some itself.
 """
 
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterable
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
@@ -16,6 +18,7 @@ from infersim.specs.quantity import (
     Bytes,
     FlopRate,
     Hertz,
+    Kilograms,
     Money,
     MoneyRate,
     Seconds,
@@ -65,23 +68,61 @@ def _narrowed(link: Link, bandwidth: float) -> Link:
     return link.model_copy(update={"bandwidth": bandwidth})
 
 
-class Price(Spec):
-    """One price with its origin. ``per_hour`` is rent of one device, ``purchase`` buys one device."""
+PriceKind = Literal["on_demand", "reserved_1y", "reserved_3y", "spot", "purchase"]
+"""``reserved_*`` are rents under a commitment of one or three years; ``spot`` may be taken away at short notice."""
 
-    kind: Literal["on_demand", "reserved_1y", "reserved_3y", "spot", "purchase"]
+
+class Price(Spec):
+    """One price with its origin. ``per_hour`` is rent of one device, ``purchase`` buys one device (or one whole system).
+
+    ``devices`` is how many are rented together at least, ``instance`` what the provider calls them. ``date`` is the day
+    the price was read, as far as it is known (2026-09-20, 2026-09 or 2026). ``status``: ``stated`` by a price list or a
+    copy of one; ``estimate``: a rounded or second-hand figure, not an offer anybody can take.
+    """
+
+    kind: PriceKind
     per_hour: MoneyRate | None = None
     purchase: Money | None = None
     provider: str
     region: str | None = None
-    date: str | None = None
+    date: Annotated[str, Field(pattern=r"^20\d\d(-[01]\d(-[0-3]\d)?)?$")] | None = None
+    instance: str | None = None
+    devices: Annotated[int, Field(ge=1)] = 1
+    status: Literal["stated", "estimate"] = "stated"
     source: str
+    note: str = ""
 
     @model_validator(mode="after")
     def _one_amount(self) -> Price:
-        given = self.purchase if self.kind == "purchase" else self.per_hour
-        if given is None:
-            raise ValueError(f"a {self.kind} price needs {'purchase' if self.kind == 'purchase' else 'per_hour'}")
+        wanted, other = ("purchase", "per_hour") if self.kind == "purchase" else ("per_hour", "purchase")
+        if getattr(self, wanted) is None or getattr(self, other) is not None:
+            raise ValueError(f"a {self.kind} price needs {wanted} and no {other}")
         return self
+
+    @property
+    def amount(self) -> float:
+        """USD per device and hour of a rent, USD of a purchase."""
+        return float(self.purchase if self.kind == "purchase" else self.per_hour)  # type: ignore[arg-type]
+
+
+def current(prices: Iterable[Price]) -> list[Price]:
+    """Of prices of one kind those to go by, cheapest first: offers before estimates, then dated within a year of the newest.
+
+    Prices without a date count only where none has one. Nothing here asks for today's date, so that an answer stays
+    what it was.
+
+    >>> old = Price(kind="spot", per_hour="1 USD/h", provider="A", date="2024-05", source="list")
+    >>> new = Price(kind="spot", per_hour="2 USD/h", provider="B", date="2026-05", source="list")
+    >>> [price.provider for price in current([old, new])]
+    ['B']
+    """
+    every = list(prices)
+    offers = [price for price in every if price.status == "stated"] or every
+    newest = max((price.date for price in offers if price.date), default=None)
+    if newest is not None:
+        year_before = f"{int(newest[:4]) - 1}{newest[4:]}"
+        offers = [price for price in offers if price.date and price.date >= year_before[: len(price.date)]]
+    return sorted(offers, key=lambda price: price.amount)
 
 
 class Accelerator(Spec):
@@ -89,7 +130,8 @@ class Accelerator(Spec):
 
     ``architecture`` is the family whose kernel parameters stand in where this device has not been measured.
     ``compute_units`` are SMs (NVIDIA), CUs (AMD), TensorCores (TPU), NeuronCores (AWS), TPCs (Gaudi), GPU cores
-    (Apple), Xe cores (Intel), AI cores (Ascend), cores (CPU).
+    (Apple), Xe cores (Intel), AI cores (Ascend), cores (CPU). ``idle_power`` is drawn with nothing to do;
+    ``embodied_carbon`` is the CO2 equivalent of making one device, before it is switched on.
     """
 
     name: str
@@ -104,6 +146,8 @@ class Accelerator(Spec):
     compute_units: Annotated[int, Field(ge=1)] | None = None
     clock: Hertz | None = None
     tdp: Watts | None = None
+    idle_power: Watts | None = None
+    embodied_carbon: Kilograms | None = None
     scale_up: Link | None = None
     host_link: Link | None = None
     prices: tuple[Price, ...] = ()
@@ -118,9 +162,8 @@ class Accelerator(Spec):
 
     @property
     def price_per_hour(self) -> Price | None:
-        """The cheapest on-demand price on file, or None."""
-        on_demand = [price for price in self.prices if price.kind == "on_demand" and price.per_hour is not None]
-        return min(on_demand, key=lambda price: price.per_hour or 0.0, default=None)
+        """The cheapest on-demand price to go by (``current``), or None."""
+        return next(iter(current(price for price in self.prices if price.kind == "on_demand")), None)
 
     def unsourced(self) -> set[str]:
         """Figures that no source claims; every shipped spec has none."""
@@ -151,7 +194,8 @@ def figures(spec: Spec, prefix: str = "") -> list[str]:
 class System(Spec):
     """A node or rack of one accelerator: how many share the scale-up fabric, and how nodes are joined.
 
-    ``scale_up`` defaults to the accelerator's own link. ``host_power`` is a node's power beside its accelerators.
+    ``scale_up`` defaults to the accelerator's own link. ``max_power`` is what the whole node or rack draws at most,
+    ``host_power`` what it draws beside its accelerators. ``embodied_carbon`` is the CO2 equivalent of making one.
     ``default_for`` lists accelerators that are placed in this system where the user names none.
     """
 
@@ -164,7 +208,20 @@ class System(Spec):
     host_link: Link | None = None
     host_memory: Bytes | None = None
     host_power: Watts | None = None
+    max_power: Watts | None = None
+    embodied_carbon: Kilograms | None = None
     default_for: tuple[str, ...] = ()
     prices: tuple[Price, ...] = ()
     notes: str = ""
     sources: tuple[Source, ...]
+
+    def power_beside(self, tdp: float) -> float | None:
+        """Power [W] beside the accelerators of ``tdp`` [W] each: ``host_power``, else what ``max_power`` leaves, else None.
+
+        >>> node = System(name="node", accelerator="GPU", devices_per_node=8, max_power="10.2 kW", sources=())
+        >>> node.power_beside(700.0)
+        4600.0
+        """
+        if self.host_power is not None:
+            return self.host_power
+        return None if self.max_power is None else max(self.max_power - self.devices_per_node * tdp, 0.0)

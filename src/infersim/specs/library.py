@@ -3,7 +3,7 @@
 Looked through in this order: folders given to ``add_spec_folder``, those in the environment variable
 ``INFERSIM_SPECS`` (separated as PATH is), then the bundled ones. A folder holds ``accelerators/``, ``systems/``,
 ``engines/``, ``overheads/``, ``models/``, ``calibrations/`` and ``acceptance/``, each with one YAML file per thing, named
-after it.
+after it, and ``prices/`` with tables of prices, each of which stands in for later ones of the same hardware and kind.
 """
 
 from __future__ import annotations
@@ -11,25 +11,21 @@ from __future__ import annotations
 import functools
 import os
 import re
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, TypeVar
-
-import yaml
-from pydantic import ValidationError
+from typing import TypeVar
 
 from infersim.errors import SpecError, UnknownNameError, did_you_mean, nearest
 from infersim.specs.engine import EngineSpec
-from infersim.specs.hardware import Accelerator, System
+from infersim.specs.hardware import Accelerator, Price, System
 from infersim.specs.model import ModelSpec
-from infersim.specs.quantity import Spec
+from infersim.specs.price_tables import PriceRow, by_hardware, layered, read_price_table
+from infersim.specs.reading import explain as explain
+from infersim.specs.reading import read_yaml as read_yaml
+from infersim.specs.reading import validate as validate
 
-MAX_SPEC_BYTES = 4_000_000
-"""A spec file larger than this is refused before it is read: no honest spec comes near."""
-
-S = TypeVar("S", bound=Spec)
+AcceleratorOrSystem = TypeVar("AcceleratorOrSystem", Accelerator, System)
 _added: list[Path] = []
-_Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_price_files: list[Path] = []
 
 
 def _bundled(kind: str) -> Path:
@@ -64,8 +60,22 @@ def add_spec_folder(folder: str | Path) -> None:
     clear_cache()
 
 
+def add_price_file(path: str | Path) -> list[PriceRow]:
+    """Prices of a CSV or YAML file in place of those on file for the same hardware and kind, from now on.
+
+    Returns the rows by the names they have here. Raises SpecError on a file that cannot be read or names no hardware.
+    """
+    rows = _named(path)
+    if Path(path) not in _price_files:
+        _price_files.insert(0, Path(path))
+    clear_cache()
+    return rows
+
+
 def clear_cache() -> None:
     """Forget every spec read so far, so that changed files are read again."""
+    _shipped_prices.cache_clear()
+    _own_prices.cache_clear()
     load_accelerator.cache_clear()
     load_system.cache_clear()
     load_bundled_model.cache_clear()
@@ -80,75 +90,6 @@ def spec_folders(kind: str) -> list[Path]:
         *(Path(part).expanduser() for part in os.environ.get("INFERSIM_SPECS", "").split(os.pathsep) if part),
     ]
     return [folder / kind for folder in own if (folder / kind).is_dir()] + [_bundled(kind)]
-
-
-def read_yaml(path: Path) -> dict[str, Any]:
-    """The mapping in a YAML file; SpecError with file and line where it is not one."""
-    if not path.is_file():
-        raise SpecError("no such file", file=path)
-    if path.stat().st_size > MAX_SPEC_BYTES:
-        raise SpecError(
-            f"{path.stat().st_size:,} bytes is too large for a spec (at most {MAX_SPEC_BYTES:,})", file=path
-        )
-    try:
-        data = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
-    except UnicodeDecodeError as error:
-        raise SpecError("not a text file (UTF-8 expected)", file=path) from error
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f" (line {mark.line + 1}, column {mark.column + 1})" if mark else ""
-        raise SpecError(
-            f"not valid YAML: {getattr(error, 'problem', None) or 'unreadable'}{where}", file=path
-        ) from error
-    except RecursionError as error:
-        raise SpecError("not valid YAML: nested too deeply", file=path) from error
-    if not isinstance(data, dict):
-        raise SpecError(f"should be a mapping of fields, found {type(data).__name__}", file=path)
-    return data
-
-
-def validate(kind: type[S], data: Any, *, file: str | Path | None = None) -> S:
-    """``data`` as a spec of ``kind``; pydantic's report becomes one SpecError naming file, field and nearest key."""
-    try:
-        return kind.model_validate(data)
-    except ValidationError as error:
-        raise SpecError(explain(error, kind), file=file) from error
-
-
-def explain(error: ValidationError, kind: type[Spec]) -> str:
-    """Pydantic's report in plain sentences, one per wrong field."""
-    sentences = []
-    for problem in error.errors(include_url=False):
-        field = ".".join(str(part) for part in problem["loc"])
-        message = problem["msg"].removeprefix("Value error, ")
-        if problem["type"] == "extra_forbidden":
-            message = f"unknown field; {did_you_mean(str(problem['loc'][-1]), _fields_at(kind, problem['loc'][:-1]))}"
-        elif problem["type"] == "missing":
-            message = "is missing"
-        elif problem["type"] not in ("value_error", "union_tag_invalid"):
-            given = repr(problem["input"])
-            message = f"{message}, got {given if len(given) < 60 else given[:57] + '...'}"
-        sentences.append(f"{field}: {message}" if field else message)
-    return "; ".join(sentences[:5]) + (f"; and {len(sentences) - 5} more" if len(sentences) > 5 else "")
-
-
-def _fields_at(kind: type[Spec], location: tuple[Any, ...]) -> list[str]:
-    """Field names that are allowed at a place inside a spec, found by walking the annotations."""
-    import typing
-
-    def models(annotation: Any) -> Iterator[type[Spec]]:
-        if isinstance(annotation, type) and issubclass(annotation, Spec):
-            yield annotation
-        for argument in typing.get_args(annotation):
-            yield from models(argument)
-
-    found: list[type[Spec]] = [kind]
-    for part in location:
-        if isinstance(part, str):
-            deeper = [m for f in found if part in f.model_fields for m in models(f.model_fields[part].annotation)]
-            tagged = [m for m in found if part == getattr(m.model_fields.get("kind"), "default", None)]
-            found = deeper or tagged or found
-    return [name for model in found for name in model.model_fields]
 
 
 def names(kind: str) -> list[str]:
@@ -167,6 +108,40 @@ def files(kind: str) -> dict[str, Path]:
         for path in sorted(folder.glob("*.yaml")):
             found.setdefault(path.stem.replace("--", "/"), path)
     return found
+
+
+def _named(path: str | Path) -> list[PriceRow]:
+    """The rows of a price table, each with the name its hardware has here."""
+    rows = []
+    for row in read_price_table(path):
+        try:
+            home = find("accelerators", row.hardware)
+        except UnknownNameError as error:
+            try:
+                home = find("systems", row.hardware)
+            except UnknownNameError:
+                raise SpecError(error.message, file=path, field="hardware") from error
+        rows.append(row.model_copy(update={"hardware": home.stem}))
+    return rows
+
+
+@functools.cache
+def _shipped_prices() -> dict[str, tuple[Price, ...]]:
+    return by_hardware(row for path in sorted(_bundled("prices").glob("*.csv")) for row in read_price_table(path))
+
+
+@functools.cache
+def _own_prices() -> list[dict[str, tuple[Price, ...]]]:
+    """Prices of the user's tables: files given first, then those in folders of specs."""
+    folders = spec_folders("prices")[:-1]
+    return [by_hardware(_named(path)) for path in (*_price_files, *(p for f in folders for p in sorted(f.glob("*.csv"))))]
+
+
+def _priced(spec: AcceleratorOrSystem) -> AcceleratorOrSystem:
+    """The spec with its prices: of each kind those in the user's tables, else those it states itself, else the shipped ones."""
+    own = (table.get(spec.name, ()) for table in _own_prices())
+    prices = layered(*own, spec.prices, _shipped_prices().get(spec.name, ()))
+    return spec.model_copy(update={"prices": prices}) if prices else spec
 
 
 _ALIASES = re.compile(r"^aliases:\s*\[(.*?)\]", re.MULTILINE | re.DOTALL)
@@ -208,7 +183,7 @@ def load_accelerator(name: str) -> Accelerator:
     80000000000.0
     """
     path = find("accelerators", name)
-    return validate(Accelerator, read_yaml(path), file=path)
+    return _priced(validate(Accelerator, read_yaml(path), file=path))
 
 
 @functools.lru_cache(maxsize=256)
@@ -219,7 +194,7 @@ def load_system(name: str) -> System:
     8
     """
     path = find("systems", name)
-    return validate(System, read_yaml(path), file=path)
+    return _priced(validate(System, read_yaml(path), file=path))
 
 
 @functools.lru_cache(maxsize=256)
@@ -264,5 +239,5 @@ def default_system(accelerator: str) -> System | None:
     claim = re.compile(rf"^default_for:\s*\[(?:[^\]]*[\s,\"'])?{re.escape(accelerator)}[\s,\"'\]]", re.MULTILINE)
     for path in files("systems").values():
         if claim.search(path.read_text(encoding="utf-8").replace("default_for: [", "default_for: [ ")):
-            return validate(System, read_yaml(path), file=path)
+            return _priced(validate(System, read_yaml(path), file=path))
     return None

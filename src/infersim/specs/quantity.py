@@ -59,6 +59,7 @@ FlopRate = Annotated[float, Quantity("FLOP/s")]
 Seconds = Annotated[float, Quantity("s", positive=False)]
 Watts = Annotated[float, Quantity("W")]
 Hertz = Annotated[float, Quantity("Hz")]
+Kilograms = Annotated[float, Quantity("kg")]
 Money = Annotated[float, Quantity("USD", positive=False)]
 MoneyRate = Annotated[float, Quantity("USD/h", positive=False)]
 
