@@ -16,6 +16,7 @@ import typer
 from infersim._version import __version__
 from infersim.cli import bench
 from infersim.cli.plan import plan
+from infersim.cli.prices import prices
 from infersim.cli.simulate import simulate
 from infersim.cli.validate import validate
 from infersim.errors import DoesNotFitError, InferSimError, NoPlanError, SpecError
@@ -359,6 +360,7 @@ def calibrate(
 
 app.command(name="simulate")(simulate)
 app.command(name="plan")(plan)
+app.command(name="prices")(prices)
 app.command(name="validate")(validate)
 app.registered_commands += bench.app.registered_commands
 

@@ -10,6 +10,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from infersim.specs.hardware import current
 from infersim.units import show
 
 if TYPE_CHECKING:
@@ -301,6 +302,8 @@ def accelerator_screen(accelerator: Accelerator) -> RenderableType:
         ("L2 cache", accelerator.l2_cache, "B"),
         ("clock", accelerator.clock, "Hz"),
         ("TDP", accelerator.tdp, "W"),
+        ("idle", accelerator.idle_power, "W"),
+        ("embodied CO2e", accelerator.embodied_carbon, "kg"),
     ):
         if value is not None:
             table.add_row(label, show(value, unit))
@@ -309,9 +312,11 @@ def accelerator_screen(accelerator: Accelerator) -> RenderableType:
     for label, link in (("scale-up", accelerator.scale_up), ("host link", accelerator.host_link)):
         if link:
             table.add_row(label, f"{link.name}, {show(link.bandwidth, 'B/s')} per direction, {link.devices} devices")
-    for price in accelerator.prices:
-        amount = f"{price.purchase:,.0f} USD" if price.purchase else f"{price.per_hour:.2f} USD/h"
-        table.add_row(price.kind.replace("_", " "), f"{amount}, {price.provider} {price.date or ''}".rstrip())
+    for sold in dict.fromkeys(price.kind for price in accelerator.prices):
+        going = current(price for price in accelerator.prices if price.kind == sold)
+        ends = dict.fromkeys(f"{price.amount:,.{0 if sold == 'purchase' else 2}f}" for price in (going[0], going[-1]))
+        unit = "USD" if sold == "purchase" else "USD/h"
+        table.add_row(sold.replace("_", " "), f"{' to '.join(ends)} {unit}, see `infersim prices {accelerator.name}`")
     if accelerator.notes:
         table.add_row("notes", accelerator.notes)
     for source in accelerator.sources:

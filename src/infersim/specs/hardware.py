@@ -195,7 +195,7 @@ class System(Spec):
     """A node or rack of one accelerator: how many share the scale-up fabric, and how nodes are joined.
 
     ``scale_up`` defaults to the accelerator's own link. ``max_power`` is what the whole node or rack draws at most,
-    ``host_power`` what it draws beside its accelerators. ``embodied_carbon`` is the CO2 equivalent of making one.
+    ``host_power`` what it draws beside its accelerators; ``host_embodied_carbon`` is the CO2 equivalent of making the rest.
     ``default_for`` lists accelerators that are placed in this system where the user names none.
     """
 
@@ -209,7 +209,7 @@ class System(Spec):
     host_memory: Bytes | None = None
     host_power: Watts | None = None
     max_power: Watts | None = None
-    embodied_carbon: Kilograms | None = None
+    host_embodied_carbon: Kilograms | None = None
     default_for: tuple[str, ...] = ()
     prices: tuple[Price, ...] = ()
     notes: str = ""

@@ -134,7 +134,9 @@ def _shipped_prices() -> dict[str, tuple[Price, ...]]:
 def _own_prices() -> list[dict[str, tuple[Price, ...]]]:
     """Prices of the user's tables: files given first, then those in folders of specs."""
     folders = spec_folders("prices")[:-1]
-    return [by_hardware(_named(path)) for path in (*_price_files, *(p for f in folders for p in sorted(f.glob("*.csv"))))]
+    return [
+        by_hardware(_named(path)) for path in (*_price_files, *(p for f in folders for p in sorted(f.glob("*.csv"))))
+    ]
 
 
 def _priced(spec: AcceleratorOrSystem) -> AcceleratorOrSystem:

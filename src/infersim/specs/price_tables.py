@@ -19,7 +19,19 @@ from infersim.specs.reading import MAX_SPEC_BYTES, read_yaml, validate
 
 AMOUNTS = {"usd_per_hour": ("per_hour", "USD/h"), "usd": ("purchase", "USD")}
 """Columns of amounts: the field of ``Price`` they fill, and its unit."""
-COLUMNS = ("hardware", "kind", *AMOUNTS, "provider", "region", "date", "instance", "devices", "status", "source", "note")
+COLUMNS = (
+    "hardware",
+    "kind",
+    *AMOUNTS,
+    "provider",
+    "region",
+    "date",
+    "instance",
+    "devices",
+    "status",
+    "source",
+    "note",
+)
 
 
 class PriceRow(Price):

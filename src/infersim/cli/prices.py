@@ -1,0 +1,154 @@
+"""``infersim prices``: what is on file or, with ``--live``, what clouds ask now; with origin, date and age."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from infersim.errors import SpecError
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from infersim.planning.live_prices import LivePrices
+    from infersim.specs.price_tables import PriceRow
+
+
+def prices(
+    gpu: Annotated[
+        str | None, typer.Argument(help="Accelerator or system (H100, DGX-H100, NVL72). Without: a line for each.")
+    ] = None,
+    kind: Annotated[str | None, typer.Option(help="on_demand, reserved_1y, reserved_3y, spot, purchase.")] = None,
+    provider: Annotated[str | None, typer.Option(help="Only this provider, from the beginning of its name on.")] = None,
+    region: Annotated[str | None, typer.Option(help="Only regions that begin so: us, eu-north.")] = None,
+    table: Annotated[
+        list[Path] | None, typer.Option("--prices", help="Your own CSV or YAML, in place of those on file.")
+    ] = None,
+    live: Annotated[bool, typer.Option("--live", help="Ask the clouds now (pip install 'infersim[prices]').")] = False,
+    out: Annotated[Path | None, typer.Option(help="Write what is shown as CSV, which --prices reads.")] = None,
+    sources: Annotated[bool, typer.Option("--sources", help="Show where each price is from.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object instead of a table.")] = False,
+) -> None:
+    """Show prices: rent per device and hour, purchase per device or system, with provider, region, date and source.
+
+    Examples:
+
+        infersim prices H200 --kind spot
+
+        infersim prices --live --provider aws --out prices.csv
+    """
+    from infersim.planning.prices import find_hardware, price_rows
+    from infersim.specs.library import add_price_file
+    from infersim.specs.price_tables import write_price_table
+
+    for path in table or ():
+        add_price_file(path)
+    only = None if gpu is None else find_hardware(gpu).name
+    now: LivePrices | None = None
+    if live:
+        from infersim.planning.live_prices import fetch_live_prices
+
+        now = fetch_live_prices(None if provider is None else [provider])
+        rows = [row for row in now.rows if _wanted(row, only, kind, region)]
+    else:
+        rows = price_rows(None if only is None else [only], kind, provider=provider, region=region)
+    if not rows:
+        raise SpecError(_nothing(only, kind, provider, region, live=live))
+    if out is not None:
+        write_price_table(out, rows)
+    if as_json:
+        typer.echo(json.dumps(_as_dict(rows, now), indent=2))
+        return
+    from infersim.cli.render import console
+
+    console().print(_offers(rows, sources=sources) if only is not None or live else _summary(rows))
+    if now is not None and now.left_out:
+        console().print(f"{sum(now.left_out.values()):,} of {now.offers:,} offers are of GPUs that are not clearly one of those "
+                        f"here: {', '.join(list(now.left_out)[:12])}")  # fmt: skip
+    if out is not None:
+        typer.echo(f"{len(rows):,} prices written to {out}", err=True)
+
+
+def _wanted(row: PriceRow, only: str | None, kind: str | None, region: str | None) -> bool:
+    here = region is None or (row.region or "").lower().startswith(region.lower())
+    return here and only in (None, row.hardware) and kind in (None, row.kind)
+
+
+def _nothing(only: str | None, kind: str | None, provider: str | None, region: str | None, *, live: bool) -> str:
+    """The kind sentence where nothing matches; the library says what is on file where one thing was asked for."""
+    from infersim.planning.prices import choose_price
+
+    if only is not None and kind is not None and not live:
+        try:
+            choose_price(only, kind, provider=provider, region=region)
+        except SpecError as error:
+            return error.message
+    asked = {"GPU": only, "--kind": kind, "--provider": provider, "--region": region}
+    given = ", ".join(f"{name} {value}" for name, value in asked.items() if value is not None)
+    return (
+        f"no price {'is offered now' if live else 'is on file'} for {given or 'anything'}; `infersim prices` lists all"
+    )
+
+
+def _as_dict(rows: Sequence[PriceRow], now: LivePrices | None) -> dict[str, Any]:
+    from infersim.planning.prices import is_old
+    from infersim.specs.price_tables import AMOUNTS, COLUMNS
+
+    fields = {column: AMOUNTS.get(column, (column, ""))[0] for column in COLUMNS}
+    listed = [
+        {name: getattr(row, field) for name, field in fields.items() if getattr(row, field) is not None}
+        | {"old": is_old(row)}
+        for row in rows
+    ]
+    extra = {} if now is None else {"offers": now.offers, "left_out": dict(now.left_out), "date": now.date}
+    return {"prices": listed, **extra}
+
+
+def _offers(rows: Sequence[PriceRow], *, sources: bool) -> RenderableType:
+    """A line per price."""
+    from infersim.cli.render import plain_table
+    from infersim.planning.prices import is_old
+
+    several = len({row.hardware for row in rows}) > 1
+    table = plain_table(*(["hardware"] if several else []), "kind", "USD", "provider", "region", "date", "note",
+                        right=(1 + several,))  # fmt: skip
+    for row in rows:
+        amount = f"{row.amount:,.0f}" if row.kind == "purchase" else f"{row.amount:.2f}/h"
+        date = f"{row.date or 'no date'}{' old' if row.date and is_old(row) else ''}"
+        notes = [row.status if row.status != "stated" else "", row.note, f"[{row.source}]" if sources else ""]
+        table.add_row(*([row.hardware] if several else []), row.kind, amount, row.provider, row.region or "-", date,
+                      "; ".join(part for part in notes if part).replace("[", "\\["))  # fmt: skip
+    table.caption, table.caption_justify = "rent per device; 'old': read more than a year ago", "left"
+    return table
+
+
+def _short(usd: float, kind: str) -> str:
+    return f"{usd / 1e3:,.4g}k" if kind == "purchase" else f"{usd:.2f}"
+
+
+def _summary(rows: Sequence[PriceRow]) -> RenderableType:
+    """A line per accelerator or system: the range of the prices to go by, and how many are on file."""
+    from infersim.cli.render import plain_table
+    from infersim.planning.prices import KINDS
+    from infersim.specs.hardware import current
+
+    kinds = [kind for kind in KINDS if any(row.kind == kind for row in rows)]
+    table = plain_table("hardware", *kinds, right=range(1, len(kinds) + 1))
+    for name in dict.fromkeys(row.hardware for row in rows):
+        cells = []
+        for kind in kinds:
+            amounts = [
+                price.amount for price in current(row for row in rows if (row.hardware, row.kind) == (name, kind))
+            ]
+            ends = dict.fromkeys(_short(usd, kind) for usd in (amounts[0], amounts[-1])) if amounts else {"-": None}
+            cells.append("-".join(ends))
+        table.add_row(name, *cells)
+    table.caption = (
+        "USD per device and hour; purchase: USD per device or system; offers before estimates, of the last year on file"
+    )
+    table.caption_justify = "left"
+    return table
