@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import datetime
 import json
-import os
 import statistics
 import subprocess
 import sys
@@ -20,7 +19,7 @@ from hypothesis import strategies as st
 
 from infersim.errors import SpecError, UnknownNameError
 from infersim.planning.live_prices import collect, fetch_live_prices, match
-from infersim.planning.prices import choose_price, is_old, price_per_device, price_rows, prices_of, spread_of
+from infersim.planning.prices import choose_price, price_per_device, price_rows, prices_of, spread_of
 from infersim.specs import library
 from infersim.specs.hardware import Price, current
 from infersim.specs.library import add_price_file, load_accelerator, load_system, names
@@ -151,11 +150,11 @@ def test_some_price_always_stands_and_the_newest_offer_is_among_them(every: list
 
 def test_age_is_shown_and_unknown_age_is_old() -> None:
     today = datetime.date(2026, 11, 24)
-    assert not is_old(price(date="2025-11-25"), today)
-    assert is_old(price(date="2025-11-23"), today)
-    assert not is_old(price(date="2025-12"), today)
-    assert is_old(price(date="2024"), today)
-    assert is_old(price(date=None), today)
+    assert not price(date="2025-11-25").is_old(today)
+    assert price(date="2025-11-23").is_old(today)
+    assert not price(date="2025-12").is_old(today)
+    assert price(date="2024").is_old(today)
+    assert price(date=None).is_old(today)
 
 
 def test_a_share_of_a_node_includes_its_host() -> None:
@@ -233,6 +232,7 @@ def test_prices_in_a_folder_of_specs_and_in_a_spec_of_ones_own(tmp_path: Path, m
     ("hardware,kind,usd_per_hour\nH100,spot\n", ("line 2", "cells")),
     ("hardware,kind,usd_per_hour,dat\nH100,spot,2,2026\n", ("dat", "did you mean 'date'")),
     ("hardware,kind,usd_per_hour,date\nH100,spot,2,yesterday\n", ("line 2", "date", "yesterday")),
+    ("hardware,kind,usd_per_hour,date\nH100,spot,2,2026-02-30\n", ("line 2", "date", "day")),
     ("kind,usd_per_hour\nspot,2\n", ("lacks the column hardware",)),
     ("", ("lacks the column hardware",)),
 ])  # fmt: skip
@@ -348,11 +348,9 @@ def test_names_of_offers(offer: tuple[str, float, str], accelerator: str | None)
     assert accelerator is None or accelerator in names("accelerators")
 
 
-def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "infersim", "prices", *arguments], capture_output=True, text=True, env=os.environ | environment,
-        check=False,
-    )  # fmt: skip
+def run(*arguments: str, before: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "infersim", *before, "prices", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
 def test_command_shows_writes_and_reads_back(tmp_path: Path) -> None:
@@ -364,7 +362,7 @@ def test_command_shows_writes_and_reads_back(tmp_path: Path) -> None:
     assert all(row["usd_per_hour"] > 0 and "provider" in row and "source" in row for row in listed)
     assert len(read_price_table(out)) == len(listed)
     out.write_text("hardware,kind,usd_per_hour,date\nH200,spot,0.99,2020-05\n")
-    again = run("H200", "--kind", "spot", "--prices", str(out))
+    again = run("H200", "--kind", "spot", before=("--prices", str(out)))
     assert again.returncode == 0
     assert "0.99/h" in again.stdout
     assert "2020-05 old" in again.stdout
@@ -373,7 +371,8 @@ def test_command_shows_writes_and_reads_back(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("arguments", "word"), [
     (["H100x"], "did you mean"), (["GH200-96GB", "--kind", "spot"], "no spot price of GH200-96GB"),
     (["H100", "--kind", "spott"], "did you mean 'spot'"), (["--provider", "nobody"], "no price is on file for --provider nobody"),
-    (["--prices", "none.csv"], "no such file"),
+    (["--live", "--provider", "amazn"], "known: AWS"),
+    (["--live", "--kind", "spott"], "did you mean 'spot'"),
 ])  # fmt: skip
 def test_command_refuses_kindly(arguments: list[str], word: str) -> None:
     refused = run(*arguments)
@@ -393,3 +392,25 @@ def test_power_and_carbon() -> None:
     assert (h100.idle_power or 0) < (h100.tdp or 0) / 5
     with pytest.raises(UnknownNameError):
         price_rows(["nothing"])
+
+
+def test_your_table_holds_for_any_command(tmp_path: Path) -> None:
+    table = tmp_path / "mine.csv"
+    table.write_text("hardware,kind,usd_per_hour\nH100,on_demand,1.11\n")
+    command = [
+        sys.executable,
+        "-m",
+        "infersim",
+        "--prices",
+        str(table),
+        "estimate",
+        "Llama-3.1-8B",
+        "--gpu",
+        "H100",
+        "--json",
+    ]
+    answer = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert json.loads(answer.stdout)["price_per_gpu_hour_usd"] == 1.11
+    command[4] = str(tmp_path / "none.csv")
+    refused = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (refused.returncode, "none.csv: no such file" in refused.stderr) == (2, True)

@@ -49,6 +49,12 @@ def _root(
     specs: Annotated[
         Path | None, typer.Option(help="Folder with your own specs (accelerators/, models/ ...), looked through first.")
     ] = None,
+    price_file: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--prices", help="Table of your own prices (CSV, YAML) in place of those on file; for any command."
+        ),
+    ] = None,
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
@@ -57,6 +63,10 @@ def _root(
         from infersim.specs.library import add_spec_folder
 
         add_spec_folder(specs)
+    for path in price_file or ():
+        from infersim.specs.library import add_price_file
+
+        add_price_file(path)
 
 
 DEPLOYMENT, WORKLOAD, OUTPUT = "Deployment", "Workload", "Output"

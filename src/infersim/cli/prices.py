@@ -25,11 +25,10 @@ def prices(
     kind: Annotated[str | None, typer.Option(help="on_demand, reserved_1y, reserved_3y, spot, purchase.")] = None,
     provider: Annotated[str | None, typer.Option(help="Only this provider, from the beginning of its name on.")] = None,
     region: Annotated[str | None, typer.Option(help="Only regions that begin so: us, eu-north.")] = None,
-    table: Annotated[
-        list[Path] | None, typer.Option("--prices", help="Your own CSV or YAML, in place of those on file.")
-    ] = None,
     live: Annotated[bool, typer.Option("--live", help="Ask the clouds now (pip install 'infersim[prices]').")] = False,
-    out: Annotated[Path | None, typer.Option(help="Write what is shown as CSV, which --prices reads.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Write what is shown as CSV, which `infersim --prices` reads.")
+    ] = None,
     sources: Annotated[bool, typer.Option("--sources", help="Show where each price is from.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object instead of a table.")] = False,
 ) -> None:
@@ -39,14 +38,14 @@ def prices(
 
         infersim prices H200 --kind spot
 
-        infersim prices --live --provider aws --out prices.csv
+        infersim prices --live --provider aws --out mine.csv
+
+        infersim --prices mine.csv estimate Qwen/Qwen3-8B --gpu H200
     """
-    from infersim.planning.prices import find_hardware, price_rows
-    from infersim.specs.library import add_price_file
+    from infersim.planning.prices import check_kind, find_hardware, price_rows
     from infersim.specs.price_tables import write_price_table
 
-    for path in table or ():
-        add_price_file(path)
+    check_kind(kind)
     only = None if gpu is None else find_hardware(gpu).name
     now: LivePrices | None = None
     if live:
@@ -95,13 +94,12 @@ def _nothing(only: str | None, kind: str | None, provider: str | None, region: s
 
 
 def _as_dict(rows: Sequence[PriceRow], now: LivePrices | None) -> dict[str, Any]:
-    from infersim.planning.prices import is_old
     from infersim.specs.price_tables import AMOUNTS, COLUMNS
 
     fields = {column: AMOUNTS.get(column, (column, ""))[0] for column in COLUMNS}
     listed = [
         {name: getattr(row, field) for name, field in fields.items() if getattr(row, field) is not None}
-        | {"old": is_old(row)}
+        | {"old": row.is_old()}
         for row in rows
     ]
     extra = {} if now is None else {"offers": now.offers, "left_out": dict(now.left_out), "date": now.date}
@@ -111,19 +109,18 @@ def _as_dict(rows: Sequence[PriceRow], now: LivePrices | None) -> dict[str, Any]
 def _offers(rows: Sequence[PriceRow], *, sources: bool) -> RenderableType:
     """A line per price."""
     from infersim.cli.render import plain_table
-    from infersim.planning.prices import is_old
 
     several = len({row.hardware for row in rows}) > 1
-    table = plain_table(*(["hardware"] if several else []), "kind", "USD", "provider", "region", "date", "note",
+    shown = plain_table(*(["hardware"] if several else []), "kind", "USD", "provider", "region", "date", "note",
                         right=(1 + several,))  # fmt: skip
     for row in rows:
         amount = f"{row.amount:,.0f}" if row.kind == "purchase" else f"{row.amount:.2f}/h"
-        date = f"{row.date or 'no date'}{' old' if row.date and is_old(row) else ''}"
+        date = f"{row.date or 'no date'}{' old' if row.date and row.is_old() else ''}"
         notes = [row.status if row.status != "stated" else "", row.note, f"[{row.source}]" if sources else ""]
-        table.add_row(*([row.hardware] if several else []), row.kind, amount, row.provider, row.region or "-", date,
+        shown.add_row(*([row.hardware] if several else []), row.kind, amount, row.provider, row.region or "-", date,
                       "; ".join(part for part in notes if part).replace("[", "\\["))  # fmt: skip
-    table.caption, table.caption_justify = "rent per device; 'old': read more than a year ago", "left"
-    return table
+    shown.caption, shown.caption_justify = "rent per device; 'old': read more than a year ago", "left"
+    return shown
 
 
 def _short(usd: float, kind: str) -> str:
@@ -137,7 +134,7 @@ def _summary(rows: Sequence[PriceRow]) -> RenderableType:
     from infersim.specs.hardware import current
 
     kinds = [kind for kind in KINDS if any(row.kind == kind for row in rows)]
-    table = plain_table("hardware", *kinds, right=range(1, len(kinds) + 1))
+    shown = plain_table("hardware", *kinds, right=range(1, len(kinds) + 1))
     for name in dict.fromkeys(row.hardware for row in rows):
         cells = []
         for kind in kinds:
@@ -146,9 +143,9 @@ def _summary(rows: Sequence[PriceRow]) -> RenderableType:
             ]
             ends = dict.fromkeys(_short(usd, kind) for usd in (amounts[0], amounts[-1])) if amounts else {"-": None}
             cells.append("-".join(ends))
-        table.add_row(name, *cells)
-    table.caption = (
+        shown.add_row(name, *cells)
+    shown.caption = (
         "USD per device and hour; purchase: USD per device or system; offers before estimates, of the last year on file"
     )
-    table.caption_justify = "left"
-    return table
+    shown.caption_justify = "left"
+    return shown

@@ -162,7 +162,7 @@ def _gpuhunt(providers: list[str] | None) -> Iterable[Offer]:
         except (gpuhunt.GPUHuntError, OSError, ValueError) as error:
             raise SpecError(
                 f"live prices cannot be had now ({error}); the prices on file are there without --live, and a snapshot "
-                "written with --out on a machine that is online can be read with --prices"
+                "written with --out on a machine that is online can be read by `infersim --prices FILE`"
             ) from error
 
 

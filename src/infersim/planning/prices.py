@@ -1,4 +1,4 @@
-"""Prices on file: those that match, the one to go by, how far they spread, how old they are.
+"""Prices on file: those that match, the one to go by, how far they spread.
 
 The prices themselves are facts of the hardware specs, from the shipped tables or the user's (``library.add_price_file``).
 Rents are USD per device and hour; a purchase is USD for one device, or for one whole system.
@@ -6,7 +6,6 @@ Rents are USD per device and hour; a purchase is USD for one device, or for one 
 
 from __future__ import annotations
 
-import datetime
 import statistics
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
@@ -18,8 +17,6 @@ from infersim.specs.library import load_accelerator, load_system, names
 from infersim.specs.price_tables import PriceRow
 
 KINDS: tuple[PriceKind, ...] = get_args(PriceKind)
-OLD_DAYS = 365
-"""A price read longer ago than this is shown as old."""
 
 
 @dataclass(frozen=True)
@@ -58,8 +55,7 @@ def prices_of(
     >>> [price.provider for price in prices_of("GH200-96GB", "on_demand")]
     ['Lambda', 'CoreWeave']
     """
-    if kind is not None and kind not in KINDS:
-        raise SpecError(f"no kind of price is called {kind!r}; {did_you_mean(kind, KINDS)}", field="kind")
+    check_kind(kind)
 
     def matches(price: Price) -> bool:
         return (
@@ -136,21 +132,6 @@ def price_per_device(accelerator: Accelerator, system: System | None = None) -> 
     return alone.model_copy(update={"note": note})
 
 
-def is_old(price: Price, today: datetime.date | None = None) -> bool:
-    """Whether a price was read more than a year ago; one without a date is of unknown age and counts as old.
-
-    >>> spot = Price(kind="spot", per_hour="1 USD/h", provider="A", date="2026-05", source="list")
-    >>> is_old(spot, datetime.date(2026, 11, 24)), is_old(spot, datetime.date(2027, 7, 1))
-    (False, True)
-    """
-    if price.date is None:
-        return True
-    known = [int(part) for part in price.date.split("-")]
-    read = datetime.date(*known, *(12, 28)[len(known) - 1 :])  # where the day is not known, late in its month or year
-    today = today or datetime.datetime.now(datetime.UTC).date()
-    return (today - read).days > OLD_DAYS
-
-
 def price_rows(
     hardware: Iterable[str] | None = None,
     kind: str | None = None,
@@ -170,6 +151,12 @@ def price_rows(
         for spec in specs
         for price in prices_of(spec, kind, provider=provider, region=region)
     ]
+
+
+def check_kind(kind: str | None) -> None:
+    """Raises SpecError with the nearest kind where ``kind`` is none."""
+    if kind is not None and kind not in KINDS:
+        raise SpecError(f"no kind of price is called {kind!r}; {did_you_mean(kind, KINDS)}", field="kind")
 
 
 def find_hardware(hardware: Accelerator | System | str) -> Accelerator | System:

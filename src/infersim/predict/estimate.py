@@ -519,7 +519,7 @@ def _price(accelerator: Accelerator, given: float | None) -> tuple[float | None,
     found = accelerator.price_per_hour
     if found is None:
         return None, ""
-    return found.per_hour, f"{found.provider}, on demand{', ' + found.date if found.date else ''} ({found.source})"
+    return found.per_hour, found.origin()
 
 
 def suggest_remedies(

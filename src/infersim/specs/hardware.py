@@ -7,11 +7,12 @@ stay empty, and whatever needs them says so. Prices are facts with a date: the s
 
 from __future__ import annotations
 
+import datetime
 import functools
 from collections.abc import Iterable
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from infersim.specs.quantity import (
     Bandwidth,
@@ -72,6 +73,10 @@ PriceKind = Literal["on_demand", "reserved_1y", "reserved_3y", "spot", "purchase
 """``reserved_*`` are rents under a commitment of one or three years; ``spot`` may be taken away at short notice."""
 
 
+OLD_DAYS = 365
+"""A price read longer ago than this is shown as old."""
+
+
 class Price(Spec):
     """One price with its origin. ``per_hour`` is rent of one device, ``purchase`` buys one device (or one whole system).
 
@@ -99,10 +104,56 @@ class Price(Spec):
             raise ValueError(f"a {self.kind} price needs {wanted} and no {other}")
         return self
 
+    @field_validator("date")
+    @classmethod
+    def _a_day_there_is(cls, date: str | None) -> str | None:
+        if date is not None:
+            _day(date)
+        return date
+
     @property
     def amount(self) -> float:
         """USD per device and hour of a rent, USD of a purchase."""
         return float(self.purchase if self.kind == "purchase" else self.per_hour)  # type: ignore[arg-type]
+
+    def is_old(self, today: datetime.date | None = None) -> bool:
+        """Whether it was read more than a year ago; one without a date is of unknown age and counts as old.
+
+        >>> spot = Price(kind="spot", per_hour="1 USD/h", provider="A", date="2026-05", source="list")
+        >>> spot.is_old(datetime.date(2026, 11, 24)), spot.is_old(datetime.date(2027, 7, 1))
+        (False, True)
+        """
+        if self.date is None:
+            return True
+        known = [int(part) for part in self.date.split("-")]
+        read = datetime.date(
+            *known, *(12, 28)[len(known) - 1 :]
+        )  # where the day is not known, late in its month or year
+        return ((today or datetime.datetime.now(datetime.UTC).date()) - read).days > OLD_DAYS
+
+    def origin(self, today: datetime.date | None = None) -> str:
+        """Who asks it, when it was read, how far to trust it and where it stands, in one line.
+
+        >>> spot = Price(kind="spot", per_hour="1 USD/h", provider="A", region="us", date="2024-05", source="a list")
+        >>> spot.origin()
+        'A in us, spot, 2024-05, more than a year old (a list)'
+        """
+        place = f"{self.provider} in {self.region}" if self.region else self.provider
+        age = (
+            "without a date"
+            if self.date is None
+            else f"{self.date}, more than a year old"
+            if self.is_old(today)
+            else self.date
+        )
+        kind = self.kind.replace("_", " ")
+        return f"{place}, {kind}, {age}{', an estimate' if self.status == 'estimate' else ''} ({self.source})"
+
+
+def _day(date: str) -> datetime.date:
+    """2026-09-20, 2026-09 or 2026 as a day, late in its month or year where that is all one knows."""
+    known = [int(part) for part in date.split("-")]
+    return datetime.date(*known, *(12, 28)[len(known) - 1 :])
 
 
 def current(prices: Iterable[Price]) -> list[Price]:
