@@ -102,10 +102,11 @@ def test_what_one_goes_by() -> None:
     cheapest = min(prices_of(h100, "on_demand"), key=lambda price: price.amount)
     assert cheapest.date is None
     assert choose_price(h100, "on_demand", provider="aws", region="US").per_hour == 55.04 / 8
-    assert choose_price("HGX-H200", "purchase").amount == 320_000, "the lower of the two in the middle"
+    assert choose_price("HGX-H200", "purchase").amount == 370_000
+    assert choose_price("HGX-H100", "purchase").amount == 317_000, "a quotation before an estimate"
     assert spread_of("HGX-H200", "purchase").to_dict() == {
-        "hardware": "HGX-H200", "kind": "purchase", "low_usd": 320_000, "median_usd": 370_000, "high_usd": 420_000, "prices": 2,
-        "providers": 2, "oldest": "2026-09", "newest": "2026-09",
+        "hardware": "HGX-H200", "kind": "purchase", "low_usd": 320_000, "median_usd": 370_000, "high_usd": 420_000, "prices": 3,
+        "providers": 3, "oldest": "2026-09", "newest": "2026-09",
     }  # fmt: skip
 
 
@@ -160,7 +161,7 @@ def test_age_is_shown_and_unknown_age_is_old() -> None:
 def test_a_share_of_a_node_includes_its_host() -> None:
     h200, node = load_accelerator("H200-SXM"), load_system("HGX-H200")
     share, alone = price_per_device(h200, node), price_per_device(h200)
-    assert share.purchase == 320_000 / 8
+    assert share.purchase == 370_000 / 8
     assert "1/8 of HGX-H200" in share.note
     assert alone.purchase == 32_000
     assert "without a host" in alone.note

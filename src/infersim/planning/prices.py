@@ -83,10 +83,7 @@ def choose_price(
     >>> choose_price("H100-SXM", "spot", provider="azure").per_hour
     2.271
     """
-    hardware = find_hardware(hardware)
-    found = current(prices_of(hardware, kind, provider=provider, region=region))
-    if not found:
-        raise SpecError(_nothing(hardware, kind, provider, region), field="price")
+    found = _to_go_by(find_hardware(hardware), kind, provider, region)
     return found[(len(found) - 1) // 2] if kind == "purchase" else found[0]
 
 
@@ -104,9 +101,7 @@ def spread_of(
     (320000.0, 370000.0, 420000.0)
     """
     hardware = find_hardware(hardware)
-    found = current(prices_of(hardware, kind, provider=provider, region=region))
-    if not found:
-        raise SpecError(_nothing(hardware, kind, provider, region), field="price")
+    found = _to_go_by(hardware, kind, provider, region)
     amounts, dates = [price.amount for price in found], sorted(price.date for price in found if price.date)
     return PriceSpread(
         hardware.name, found[0].kind, min(amounts), statistics.median(amounts), max(amounts), len(found),
@@ -121,7 +116,7 @@ def price_per_device(accelerator: Accelerator, system: System | None = None) -> 
     ``note``. Raises SpecError where neither has a price.
 
     >>> price_per_device(load_accelerator("H200-SXM"), load_system("HGX-H200")).purchase
-    40000.0
+    46250.0
     """
     if system is not None and any(price.kind == "purchase" for price in system.prices):
         whole, share = choose_price(system, "purchase"), system.devices_per_node
@@ -174,6 +169,13 @@ def find_hardware(hardware: Accelerator | System | str) -> Accelerator | System:
 
 def _begins(text: str, wanted: str | None) -> bool:
     return wanted is None or text.lower().startswith(wanted.lower())
+
+
+def _to_go_by(hardware: Accelerator | System, kind: str, provider: str | None, region: str | None) -> list[Price]:
+    found = current(prices_of(hardware, kind, provider=provider, region=region))
+    if not found:
+        raise SpecError(_nothing(hardware, kind, provider, region), field="price")
+    return found
 
 
 def _nothing(hardware: Accelerator | System, kind: str, provider: str | None, region: str | None) -> str:

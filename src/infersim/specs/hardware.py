@@ -214,7 +214,7 @@ class Accelerator(Spec):
     @property
     def price_per_hour(self) -> Price | None:
         """The cheapest on-demand price to go by (``current``), or None."""
-        return next(iter(current(price for price in self.prices if price.kind == "on_demand")), None)
+        return _cheapest_on_demand(self)
 
     def unsourced(self) -> set[str]:
         """Figures that no source claims; every shipped spec has none."""
@@ -224,6 +224,11 @@ class Accelerator(Spec):
             for field in figures(self)
             if not any(field == claim or field.startswith(claim + ".") for claim in claimed)
         }
+
+
+@functools.lru_cache(maxsize=256)
+def _cheapest_on_demand(accelerator: Accelerator) -> Price | None:
+    return next(iter(current(price for price in accelerator.prices if price.kind == "on_demand")), None)
 
 
 def figures(spec: Spec, prefix: str = "") -> list[str]:
