@@ -138,14 +138,12 @@ def _summary(rows: Sequence[PriceRow]) -> RenderableType:
     for name in dict.fromkeys(row.hardware for row in rows):
         cells = []
         for kind in kinds:
-            amounts = [
-                price.amount for price in current(row for row in rows if (row.hardware, row.kind) == (name, kind))
-            ]
-            ends = dict.fromkeys(_short(usd, kind) for usd in (amounts[0], amounts[-1])) if amounts else {"-": None}
-            cells.append("-".join(ends))
+            going = current(row for row in rows if (row.hardware, row.kind) == (name, kind))
+            ends = dict.fromkeys(_short(price.amount, kind) for price in (*going[:1], *going[-1:])) or {"-": None}
+            cells.append("-".join(ends) + ("~" if going and going[0].status == "estimate" else ""))
         shown.add_row(name, *cells)
     shown.caption = (
-        "USD per device and hour; purchase: USD per device or system; offers before estimates, of the last year on file"
+        "USD per device and hour; purchase: USD per device or system. Of the last year on file; ~ estimates only"
     )
     shown.caption_justify = "left"
     return shown
