@@ -128,7 +128,7 @@ def _short(usd: float, kind: str) -> str:
 
 
 def _summary(rows: Sequence[PriceRow]) -> RenderableType:
-    """A line per accelerator or system: the range of the prices to go by, and how many are on file."""
+    """A line per accelerator or system: the range of the prices to go by."""
     from infersim.cli.render import plain_table
     from infersim.planning.prices import KINDS
     from infersim.specs.hardware import current
