@@ -1,0 +1,264 @@
+"""What would have to be true for option B to beat option A: one assumption at a time, and the likeliest change of several together."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from infersim.errors import SpecError
+from infersim.planning.assumptions import Assumption, Assumptions
+from infersim.planning.distributions import Array, chance_below
+from infersim.planning.sensitivity import Metric
+from infersim.planning.uncertainty import frame, show_chance
+
+GRID = 65
+"""Values of an assumption at which the two options are compared before a crossing is pinned down."""
+REACH = 8.0
+"""Factor to both sides of the base value up to which a crossing of a positive assumption is looked for."""
+FARTHEST = 5.0
+"""Standard scores up to which several assumptions are moved together."""
+CLOSE = 1e-9
+"""Relative width to which a crossing is narrowed."""
+
+
+@dataclass(frozen=True)
+class Crossing:
+    """A value of an assumption at which the cheaper option changes.
+
+    ``jump``: the figures do not meet there but step past each other, as whole replicas do. ``chance``: probability that the
+    assumption lies on the far side of the value as seen from its base.
+    """
+
+    value: float
+    a: float
+    """Figure of A at the value, or just past it where there is a jump."""
+    b: float
+    jump: bool
+    b_wins_above: bool
+    chance: float
+
+
+@dataclass(frozen=True)
+class Flip:
+    """All crossings that one assumption brings about by itself within the range searched."""
+
+    name: str
+    unit: str
+    base: float
+    searched: tuple[float, float]
+    crossings: tuple[Crossing, ...]
+
+    @property
+    def nearest(self) -> Crossing | None:
+        """The crossing that is most likely to lie within reach; None where no value in the range does it."""
+        return max(self.crossings, key=lambda c: (c.chance, -abs(c.value - self.base)), default=None)
+
+
+@dataclass(frozen=True)
+class Combined:
+    """Several assumptions moved together until the choice flips: the direction that gains most per standard score.
+
+    ``distance``: how far in standard scores, the reliability index of Hasofer and Lind (1974) by one linear step. ``values`` has the
+    assumptions that move by more than a tenth of a score.
+    """
+
+    distance: float
+    values: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Flips:
+    """What would change the choice between A and B.
+
+    >>> known = Assumptions((Assumption.around("price", 2.0, 1.5, 3.0),))
+    >>> found = flips(lambda v: 10 * v["price"], lambda v: 25.0 + 0 * v["price"], known)
+    >>> round(found.each[0].crossings[0].value, 6), found.cheaper
+    (2.5, 'A')
+    """
+
+    names: tuple[str, str]
+    figure: str
+    a: float
+    """The figure of A with all assumptions at their base values."""
+    b: float
+    each: tuple[Flip, ...]
+    combined: Combined | None
+
+    @property
+    def cheaper(self) -> str | None:
+        """The option that is better now; None where neither is."""
+        if self.a == self.b or math.isnan(self.a - self.b) and not math.isinf(self.a + self.b):
+            return None
+        return self.names[0] if self.a < self.b else self.names[1]
+
+    def sentences(self) -> list[str]:
+        """A sentence per assumption that flips the choice, the likeliest first, and one for those that do not."""
+        cheaper = self.cheaper
+        other = self.names[1] if cheaper == self.names[0] else self.names[0]
+        found = sorted((flip for flip in self.each if flip.crossings), key=lambda flip: -flip.nearest.chance)  # type: ignore[union-attr]
+        told = [f"{other} wins if {_sentence(flip)}" for flip in found] if cheaper else []
+        if not cheaper:
+            told = [f"the choice changes if {_sentence(flip)}" for flip in found]
+        silent = [flip.name for flip in self.each if not flip.crossings]
+        if silent:
+            told.append(f"no value in the range searched does it alone: {', '.join(silent)}")
+        if self.combined is not None:
+            moved = ", ".join(f"{name} {value:.4g}" for name, value in self.combined.values.items())
+            told.append(f"together, {self.combined.distance:.1f} standard scores away: {moved}")
+        return told
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain numbers, infinite ones as None."""
+        return {
+            "a": self.names[0], "b": self.names[1], "figure": self.figure, "figure_of_a": _finite(self.a), "figure_of_b": _finite(self.b),
+            "better_now": self.cheaper,
+            "alone": [
+                {"assumption": flip.name, "unit": flip.unit, "base": flip.base, "searched": list(flip.searched),
+                 "crossings": [{"value": c.value, "figure_of_a": _finite(c.a), "figure_of_b": _finite(c.b), "jump": c.jump,
+                                "b_wins_above": c.b_wins_above, "chance": c.chance} for c in flip.crossings]}
+                for flip in self.each
+            ],
+            "together": self.combined and {"standard_scores": self.combined.distance, "values": dict(self.combined.values)},
+        }  # fmt: skip
+
+    def to_frame(self) -> Any:
+        """One row per crossing, as a pandas frame."""
+        rows = [(flip.name, flip.base, c.value, c.chance, c.jump) for flip in self.each for c in flip.crossings]
+        names = ("assumption", "base", "value", "chance", "jump")
+        return frame({name: [row[place] for row in rows] for place, name in enumerate(names)})
+
+    def __str__(self) -> str:
+        return "\n".join(self.sentences())
+
+
+def flips(
+    a: Metric, b: Metric, assumptions: Assumptions, *, names: tuple[str, str] = ("A", "B"), figure: str = "cost",
+    ranges: Mapping[str, tuple[float, float]] | None = None,
+) -> Flips:  # fmt: skip
+    """Where B's figure falls below A's, or A's below B's: every uncertain assumption alone over its range with the others at base.
+
+    The lower figure wins; an infinite one is out of reach. Ranges default to a factor of eight to both sides of the base for positive
+    assumptions, to 0.1% .. 99.9% for shares, to the 0.1% .. 99.9% quantiles for others. All crossings that a grid of 65 values shows
+    are narrowed down by ``scipy.optimize.brentq``, monotone or not. SpecError where nothing is uncertain.
+    """
+    items = assumptions.uncertain
+    if not items:
+        raise SpecError("has no uncertain assumption to vary; give one a range", field="assumptions")
+    base = assumptions.base()
+    given = dict(ranges or {})
+    for name in given:
+        assumptions[name]
+
+    def gap(values: Mapping[str, Any]) -> tuple[Array, Array, Array]:
+        with np.errstate(invalid="ignore"):
+            one, two = (np.asarray(metric(values), dtype=float) for metric in (a, b))
+            return one, two, two - one
+
+    at_a, at_b, _ = (float(np.ravel(value)[0]) for value in gap({name: np.array([value]) for name, value in base.items()}))
+    each = tuple(_flip(gap, base, item, given.get(item.name)) for item in items)
+    return Flips(names, figure, at_a, at_b, each, _combined(gap, assumptions, at_b - at_a))
+
+
+def _range(item: Assumption) -> tuple[float, float]:
+    if item.scale == "log":
+        return item.base / REACH, item.base * REACH
+    if item.scale == "logit":
+        return 0.001, 0.999
+    return item.quantile(0.1), item.quantile(99.9)
+
+
+def _flip(gap: Any, base: Mapping[str, float], item: Assumption, given: tuple[float, float] | None) -> Flip:
+    from scipy.optimize import brentq
+
+    low, high = given or _range(item)
+    if not (math.isfinite(low) and math.isfinite(high) and low < high):
+        raise SpecError(f"is a range from a lower to a higher value, got {low:g} to {high:g}", field=item.name)
+    logarithmic = item.scale == "log" and low > 0
+    grid = np.geomspace(low, high, GRID) if logarithmic else np.linspace(low, high, GRID)
+    if low < item.base < high:
+        grid = np.union1d(grid, item.base)
+
+    def at(value: Any) -> tuple[Array, Array, Array]:
+        return gap(base | {item.name: np.atleast_1d(np.asarray(value, dtype=float))})  # type: ignore[no-any-return]
+
+    signs = np.sign(np.broadcast_to(at(grid)[2], grid.shape))
+    found = []
+    for left, right in _changes(signs):
+        sides = [float(signs[left]), float(signs[right])]
+        value = float(brentq(lambda x: _clipped(at(x)[2]), grid[left], grid[right], rtol=CLOSE, xtol=abs(grid[right]) * CLOSE))
+        below, above = (at(value * (1 + side * 4 * CLOSE) if logarithmic else value + side * 4 * CLOSE * (high - low)) for side in (-1, 1))
+        steep = max(abs(_clipped(below[2])), abs(_clipped(above[2])))
+        here = above if sides[1] < 0 else below
+        size = max(abs(float(here[0][0])), abs(float(here[1][0])), 1e-300)
+        jump = bool(steep > 1e-5 * size)
+        one, two = (float(here[place][0]) for place in (0, 1)) if jump else (float(v[0]) for v in at(value)[:2])
+        score = item.distribution.score(value)
+        chance = float(chance_below(score)) if value < item.base else float(chance_below(-score))
+        found.append(Crossing(value, one, two, jump, sides[1] < 0, chance))
+    return Flip(item.name, item.unit, item.base, (float(grid[0]), float(grid[-1])), tuple(found))
+
+
+def _changes(signs: Array) -> list[tuple[int, int]]:
+    """Neighbours of the grid between which the sign changes; zeros and what cannot be compared (both out of reach) are skipped."""
+    told = [place for place, sign in enumerate(signs) if sign != 0 and not math.isnan(sign)]
+    return [(i, j) for i, j in zip(told, told[1:], strict=False) if signs[i] != signs[j] and not np.isnan(signs[i : j + 1]).any()]
+
+
+def _clipped(gap: Array) -> float:
+    """A gap that root finding can work with: infinite ones are large, incomparable ones zero."""
+    return float(np.clip(np.nan_to_num(np.ravel(gap)[0], nan=0.0), -1e30, 1e30))
+
+
+def _combined(gap: Any, assumptions: Assumptions, now: float) -> Combined | None:
+    """One step of the first-order reliability method: the direction of steepest change over one score, walked until the sign flips."""
+    if now == 0 or not math.isfinite(now):
+        return None
+    items = assumptions.uncertain
+    start = np.array([item.distribution.score(item.base) for item in items])
+    base = {name: np.full(2 * len(items), value) for name, value in assumptions.base().items()}
+    for place, item in enumerate(items):
+        for side in (0, 1):
+            base[item.name][2 * place + side] = item.distribution.value(start[place] + (1.0, -1.0)[side])
+    moved = np.broadcast_to(gap(base)[2], (2 * len(items),))
+    slope = np.nan_to_num(moved[::2] - moved[1::2], nan=0.0, posinf=0.0, neginf=0.0)
+    length = float(np.linalg.norm(slope))
+    if length == 0:
+        return None
+    direction = -math.copysign(1.0, now) * slope / length
+
+    def values(distances: Array) -> dict[str, Any]:
+        found: dict[str, Any] = {name: np.full(len(distances), value) for name, value in assumptions.base().items()}
+        return found | {
+            item.name: item.distribution.value(start[place] + distances * direction[place]) for place, item in enumerate(items)
+        }
+
+    low, high = 0.0, FARTHEST
+    for _ in range(3):  # 100 steps each narrow the distance to 5e-6 scores
+        distances = np.linspace(low, high, 101)
+        flipped = np.sign(gap(values(distances))[2]) * np.sign(now) < 0
+        if not flipped.any():
+            return None
+        place = int(np.argmax(flipped))
+        low, high = float(distances[max(place - 1, 0)]), float(distances[place])
+    there = values(np.array([high]))
+    told = {
+        item.name: float(there[item.name][0]) for place, item in enumerate(items) if abs(direction[place] * high) > 0.1
+    }  # fmt: skip
+    return Combined(high, dict(sorted(told.items(), key=lambda pair: -abs(direction[[i.name for i in items].index(pair[0])]))))
+
+
+def _sentence(flip: Flip) -> str:
+    nearest = flip.nearest
+    assert nearest is not None
+    side = "falls below" if nearest.value < flip.base else "rises above"
+    unit = f" {flip.unit}" if flip.unit else ""
+    more = f"; {len(flip.crossings)} crossings in all" if len(flip.crossings) > 1 else ""
+    return f"{flip.name} {side} {nearest.value:.4g}{unit} (now {flip.base:.4g}; {show_chance(nearest.chance)} likely{more})"
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
