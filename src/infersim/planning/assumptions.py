@@ -112,6 +112,10 @@ class Assumptions:
         for pair in self.correlations:
             for name in pair:
                 self[name]
+            if not -1 <= self.correlations[pair] <= 1:
+                raise SpecError(
+                    f"is from -1 to 1, got {self.correlations[pair]!r} for {' and '.join(pair)}", field="correlations"
+                )
 
     def __iter__(self) -> Iterator[Assumption]:
         return iter(self.items)
@@ -123,7 +127,9 @@ class Assumptions:
         for item in self.items:
             if item.name == name:
                 return item
-        raise UnknownNameError(f"no assumption is called {name!r}; {did_you_mean(name, self.names)}", field="assumptions")
+        raise UnknownNameError(
+            f"no assumption is called {name!r}; {did_you_mean(name, self.names)}", field="assumptions"
+        )
 
     @property
     def names(self) -> list[str]:
@@ -165,11 +171,11 @@ class Assumptions:
             if one in names and other in names and one != other:
                 i, j = names.index(one), names.index(other)
                 matrix[i, j] = matrix[j, i] = value
-        try:
-            root = np.linalg.cholesky(matrix)
-        except np.linalg.LinAlgError:
-            raise SpecError(f"contradict each other: {dict(self.correlations)}", field="correlations") from None
-        return np.asarray(scores @ root.T)
+        sizes, axes = np.linalg.eigh(matrix)
+        if sizes[0] < -1e-9:
+            raise SpecError(f"contradict each other: {dict(self.correlations)}", field="correlations")
+        # the symmetric root leaves independent columns as they are, stratified
+        return np.asarray(scores @ (axes * np.sqrt(np.maximum(sizes, 0.0))) @ axes.T)
 
     def changed(self, given: Mapping[str, Any]) -> Assumptions:
         """The set with other values: a number (certain), ``(low, high)`` or ``(low, base, high)`` as a 90% range, a distribution or
@@ -240,7 +246,9 @@ def read_assumption(text: str) -> tuple[str, Any]:
     except ValueError:
         numbers = ()
     if not equals or not name or not 1 <= len(numbers) <= 3:
-        raise SpecError(f"write an assumption as price.per_hour=1.8..3, low..base..high or =2, got {text!r}", field="assume")
+        raise SpecError(
+            f"write an assumption as price.per_hour=1.8..3, low..base..high or =2, got {text!r}", field="assume"
+        )
     return name, numbers[0] if len(numbers) == 1 else numbers
 
 

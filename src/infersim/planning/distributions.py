@@ -61,7 +61,9 @@ class Quantiles:
         rising = all(a < b for a, b in zip(self.percents, self.percents[1:], strict=False))
         ordered = all(a <= b for a, b in zip(self.values, self.values[1:], strict=False))
         if not self.percents or len(self.percents) != len(self.values) or not (rising and ordered):
-            raise SpecError(f"quantiles rise from the lowest to the highest, got {self.values} at {self.percents} percent")
+            raise SpecError(
+                f"quantiles rise from the lowest to the highest, got {self.values} at {self.percents} percent"
+            )
         if not all(0 < p < 100 for p in self.percents) or not all(map(math.isfinite, self.values)):
             raise SpecError(f"quantiles are finite values at 0 to 100 percent, got {self.values} at {self.percents}")
         least, most = {"log": (0.0, math.inf), "logit": (0.0, 1.0), "linear": (-math.inf, math.inf)}[self.scale]

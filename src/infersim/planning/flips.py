@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -12,8 +13,9 @@ import numpy as np
 from infersim.errors import SpecError
 from infersim.planning.assumptions import Assumption, Assumptions
 from infersim.planning.distributions import Array, chance_below
+from infersim.planning.options import frame
 from infersim.planning.sensitivity import Metric
-from infersim.planning.uncertainty import frame, show_chance
+from infersim.planning.uncertainty import show_chance
 
 GRID = 65
 """Values of an assumption at which the two options are compared before a crossing is pinned down."""
@@ -21,6 +23,8 @@ REACH = 8.0
 """Factor to both sides of the base value up to which a crossing of a positive assumption is looked for."""
 FARTHEST = 5.0
 """Standard scores up to which several assumptions are moved together."""
+Gap = Callable[[Mapping[str, Any]], tuple[Array, Array, Array]]
+"""Figures of A and B, and B's less A's."""
 CLOSE = 1e-9
 """Relative width to which a crossing is narrowed."""
 
@@ -91,7 +95,7 @@ class Flips:
     @property
     def cheaper(self) -> str | None:
         """The option that is better now; None where neither is."""
-        if self.a == self.b or math.isnan(self.a - self.b) and not math.isinf(self.a + self.b):
+        if not (self.a < self.b or self.b < self.a):
             return None
         return self.names[0] if self.a < self.b else self.names[1]
 
@@ -127,9 +131,8 @@ class Flips:
 
     def to_frame(self) -> Any:
         """One row per crossing, as a pandas frame."""
-        rows = [(flip.name, flip.base, c.value, c.chance, c.jump) for flip in self.each for c in flip.crossings]
-        names = ("assumption", "base", "value", "chance", "jump")
-        return frame({name: [row[place] for row in rows] for place, name in enumerate(names)})
+        return frame([{"assumption": flip["assumption"], "unit": flip["unit"], "base": flip["base"], **crossing}
+                      for flip in self.to_dict()["alone"] for crossing in flip["crossings"]])  # fmt: skip
 
     def __str__(self) -> str:
         return "\n".join(self.sentences())
@@ -158,7 +161,9 @@ def flips(
             one, two = (np.asarray(metric(values), dtype=float) for metric in (a, b))
             return one, two, two - one
 
-    at_a, at_b, _ = (float(np.ravel(value)[0]) for value in gap({name: np.array([value]) for name, value in base.items()}))
+    at_a, at_b, _ = (
+        float(np.ravel(value)[0]) for value in gap({name: np.array([value]) for name, value in base.items()})
+    )
     each = tuple(_flip(gap, base, item, given.get(item.name)) for item in items)
     return Flips(names, figure, at_a, at_b, each, _combined(gap, assumptions, at_b - at_a))
 
@@ -171,7 +176,7 @@ def _range(item: Assumption) -> tuple[float, float]:
     return item.quantile(0.1), item.quantile(99.9)
 
 
-def _flip(gap: Any, base: Mapping[str, float], item: Assumption, given: tuple[float, float] | None) -> Flip:
+def _flip(gap: Gap, base: Mapping[str, float], item: Assumption, given: tuple[float, float] | None) -> Flip:
     from scipy.optimize import brentq
 
     low, high = given or _range(item)
@@ -183,14 +188,19 @@ def _flip(gap: Any, base: Mapping[str, float], item: Assumption, given: tuple[fl
         grid = np.union1d(grid, item.base)
 
     def at(value: Any) -> tuple[Array, Array, Array]:
-        return gap(base | {item.name: np.atleast_1d(np.asarray(value, dtype=float))})  # type: ignore[no-any-return]
+        return gap({**base, item.name: np.atleast_1d(np.asarray(value, dtype=float))})
 
     signs = np.sign(np.broadcast_to(at(grid)[2], grid.shape))
     found = []
     for left, right in _changes(signs):
         sides = [float(signs[left]), float(signs[right])]
-        value = float(brentq(lambda x: _clipped(at(x)[2]), grid[left], grid[right], rtol=CLOSE, xtol=abs(grid[right]) * CLOSE))
-        below, above = (at(value * (1 + side * 4 * CLOSE) if logarithmic else value + side * 4 * CLOSE * (high - low)) for side in (-1, 1))
+        value = float(
+            brentq(lambda x: _clipped(at(x)[2]), grid[left], grid[right], rtol=CLOSE, xtol=abs(grid[right]) * CLOSE)
+        )
+        below, above = (
+            at(value * (1 + side * 4 * CLOSE) if logarithmic else value + side * 4 * CLOSE * (high - low))
+            for side in (-1, 1)
+        )
         steep = max(abs(_clipped(below[2])), abs(_clipped(above[2])))
         here = above if sides[1] < 0 else below
         size = max(abs(float(here[0][0])), abs(float(here[1][0])), 1e-300)
@@ -205,7 +215,11 @@ def _flip(gap: Any, base: Mapping[str, float], item: Assumption, given: tuple[fl
 def _changes(signs: Array) -> list[tuple[int, int]]:
     """Neighbours of the grid between which the sign changes; zeros and what cannot be compared (both out of reach) are skipped."""
     told = [place for place, sign in enumerate(signs) if sign != 0 and not math.isnan(sign)]
-    return [(i, j) for i, j in zip(told, told[1:], strict=False) if signs[i] != signs[j] and not np.isnan(signs[i : j + 1]).any()]
+    return [
+        (i, j)
+        for i, j in pairwise(told)
+        if signs[i] != signs[j] and not np.isnan(signs[i : j + 1]).any()
+    ]
 
 
 def _clipped(gap: Array) -> float:
@@ -213,7 +227,7 @@ def _clipped(gap: Array) -> float:
     return float(np.clip(np.nan_to_num(np.ravel(gap)[0], nan=0.0), -1e30, 1e30))
 
 
-def _combined(gap: Any, assumptions: Assumptions, now: float) -> Combined | None:
+def _combined(gap: Gap, assumptions: Assumptions, now: float) -> Combined | None:
     """One step of the first-order reliability method: the direction of steepest change over one score, walked until the sign flips."""
     if now == 0 or not math.isfinite(now):
         return None
@@ -233,7 +247,8 @@ def _combined(gap: Any, assumptions: Assumptions, now: float) -> Combined | None
     def values(distances: Array) -> dict[str, Any]:
         found: dict[str, Any] = {name: np.full(len(distances), value) for name, value in assumptions.base().items()}
         return found | {
-            item.name: item.distribution.value(start[place] + distances * direction[place]) for place, item in enumerate(items)
+            item.name: item.distribution.value(start[place] + distances * direction[place])
+            for place, item in enumerate(items)
         }
 
     low, high = 0.0, FARTHEST
@@ -248,7 +263,9 @@ def _combined(gap: Any, assumptions: Assumptions, now: float) -> Combined | None
     told = {
         item.name: float(there[item.name][0]) for place, item in enumerate(items) if abs(direction[place] * high) > 0.1
     }  # fmt: skip
-    return Combined(high, dict(sorted(told.items(), key=lambda pair: -abs(direction[[i.name for i in items].index(pair[0])]))))
+    return Combined(
+        high, dict(sorted(told.items(), key=lambda pair: -abs(direction[[i.name for i in items].index(pair[0])])))
+    )
 
 
 def _sentence(flip: Flip) -> str:

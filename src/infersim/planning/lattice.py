@@ -27,7 +27,9 @@ def exact_curves(
     >>> exact_curves(estimate("meta-llama/Llama-3.1-8B", "H100-SXM"), np.array([500.0, 900.0]), 200.0, 0.0, 0.0).rate.shape
     (2, 20)
     """
-    cases = [np.asarray(a, dtype=float) for a in np.broadcast_arrays(input_tokens, output_tokens, prefix_hit, acceptance)]
+    cases = [
+        np.asarray(a, dtype=float) for a in np.broadcast_arrays(input_tokens, output_tokens, prefix_hit, acceptance)
+    ]
     shape = cases[0].shape
     prompt, output, hit, rate = (case.ravel() for case in cases)
     rates, place = np.unique(rate if deployment.drafter is not None else np.zeros_like(rate), return_inverse=True)

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from infersim.errors import SpecError, UnsupportedError, did_you_mean
+from infersim.errors import DoesNotFitError, SpecError, UnsupportedError, did_you_mean
 from infersim.ops.base import Numbers
 from infersim.planning.distributions import Array
 from infersim.planning.lattice import exact_curves, interpolated_curves
@@ -76,9 +76,12 @@ class Choice:
     """USD per device and hour, as a function of the choice's assumptions; ``price.per_hour`` where there is none."""
 
     def __post_init__(self) -> None:
-        self.deployment._steady()
+        if not self.deployment.fits:
+            raise DoesNotFitError(str(self.deployment), shortfall=self.deployment.memory.shortfall)
         if self.deployment.parallelism.replicas != 1:
-            raise UnsupportedError(f"{self.deployment.describe()}: a choice is one replica; how many are needed is the answer")
+            raise UnsupportedError(
+                f"{self.deployment.describe()}: a choice is one replica; how many are needed is the answer"
+            )
 
     @property
     def step(self) -> int:
@@ -129,7 +132,9 @@ class Choice:
         curve, error = self._curves(values)
         rate = np.asarray(self.value(values, "workload.request_rate"), dtype=float)
         factors = self._factors(values)
-        capacity = capacity_of(curve, self.limits, ttft_factor=factors[0], tpot_factor=factors[1], scatter=self.scatter).rate
+        capacity = capacity_of(
+            curve, self.limits, ttft_factor=factors[0], tpot_factor=factors[1], scatter=self.scatter
+        ).rate
         with np.errstate(divide="ignore"):
             # a hair below a whole number is that number
             needed = np.where(capacity > 0, np.maximum(np.ceil(rate / capacity * (1 - 1e-9)), 1.0), np.inf)
@@ -156,7 +161,9 @@ class Choice:
         return np.asarray(self.value(values, "workload.input_tokens", workload.input_tokens))
 
     def _factors(self, values: Values) -> tuple[Array, Array]:
-        first, each = (np.asarray(self.value(values, f"prediction.{name}", 1.0), dtype=float) for name in ("ttft", "tpot"))
+        first, each = (
+            np.asarray(self.value(values, f"prediction.{name}", 1.0), dtype=float) for name in ("ttft", "tpot")
+        )
         return first, each
 
     def _curves(self, values: Values) -> tuple[ServiceCurve, float]:
@@ -193,11 +200,10 @@ class Choice:
 
     def _latency(self, curve: ServiceCurve, factors: tuple[Array, Array], rate: Array) -> tuple[Array, Array]:
         """Means at ``rate`` per replica. A prediction that is off by a factor changes the rate at which a load is met, too."""
-        stretched = _stretched(curve, *factors)
-        with np.errstate(invalid="ignore"):
-            found = stretched.at(np.where(np.isfinite(rate), rate, 0.0))
-            over = rate > stretched.rate[..., -1]
-        return np.where(over, np.inf, found.ttft), np.where(over, np.inf, found.tpot)
+        stretched = _stretched(curve, *factors, rate.shape)
+        ttft, tpot = stretched.read(rate, "ttft", "tpot")
+        over = rate > stretched.rate[..., -1] * (1 + 1e-9)
+        return np.where(over, np.inf, ttft), np.where(over, np.inf, tpot)
 
 
 class _Own(dict[str, Any]):
@@ -205,20 +211,21 @@ class _Own(dict[str, Any]):
 
     def __init__(self, choice: Choice, values: Values) -> None:
         mark = f"{choice.name}."
-        own = {name.removeprefix(mark): value for name, value in values.items() if choice.name and name.startswith(mark)}
+        own = {
+            name.removeprefix(mark): value for name, value in values.items() if choice.name and name.startswith(mark)
+        }
         super().__init__({**values, **own})
 
 
-def _stretched(curve: ServiceCurve, ttft_factor: Array, tpot_factor: Array) -> ServiceCurve:
-    """A curve whose times are multiplied; by Little's law its rates are divided accordingly."""
+def _stretched(curve: ServiceCurve, ttft_factor: Array, tpot_factor: Array, cases: tuple[int, ...]) -> ServiceCurve:
+    """A curve for every case whose times are multiplied; by Little's law its rates are divided accordingly."""
     first, each = ttft_factor[..., None], tpot_factor[..., None]
     ttft, tpot = curve.ttft * first, curve.tpot * each
     e2e = ttft + (curve.e2e - curve.ttft) * each
     rate = np.maximum.accumulate(curve.rate * curve.e2e / e2e, axis=-1)
-    ttft, tpot, e2e, rate, users, running, share = np.broadcast_arrays(
-        ttft, tpot, e2e, rate, curve.users, curve.running, curve.prefill_share
-    )
-    return ServiceCurve(users, ttft, tpot, e2e, rate, running, share)
+    shape = (*cases, rate.shape[-1])
+    fields = (curve.users, ttft, tpot, e2e, rate, curve.running, curve.prefill_share)
+    return ServiceCurve(*(np.broadcast_to(values, shape) for values in fields))
 
 
 def _alike(cases: Sequence[Array]) -> bool:

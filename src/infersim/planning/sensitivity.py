@@ -13,7 +13,7 @@ from infersim.errors import SpecError
 from infersim.ops.base import Numbers
 from infersim.planning.assumptions import Assumptions
 from infersim.planning.distributions import Array
-from infersim.planning.uncertainty import frame
+from infersim.planning.options import frame
 
 Metric = Callable[[Mapping[str, Numbers]], Numbers]
 """A figure of a plan as a function of its assumptions; takes arrays."""
@@ -62,9 +62,9 @@ class Tornado:
     >>> from infersim.planning.assumptions import Assumption
     >>> known = Assumptions(tuple(Assumption.around(n, 2.0, 1.0, 4.0) for n in ("a", "b")))
     >>> print(tornado(lambda v: v["a"] + 3 * v["b"], known, "cost", "USD"))
-    cost, base 8 USD            low     high
-    b          1 to 4             5       14  -----#|##############     a guess
-    a          1 to 4             7       10       ###|######           a guess
+    cost, base 8 USD
+    b                5       14 ########|#################
+    a                7       10       ##|######
     """
 
     figure: str
@@ -87,8 +87,7 @@ class Tornado:
 
     def to_frame(self) -> Any:
         """One row per assumption, as a pandas frame."""
-        rows = self.to_dict()["bars"]
-        return frame({name: [row[name] for row in rows] for name in rows[0]})
+        return frame(self.to_dict()["bars"])
 
     def __str__(self) -> str:
         width = max(9, *(len(bar.name) for bar in self.bars))
@@ -125,7 +124,9 @@ def tornado(
             float(found[2 * place + 2]), shares.get(item.name))
         for place, item in enumerate(items)
     ]  # fmt: skip
-    ranked = sorted(bars, key=lambda bar: (-bar.swing if not math.isnan(bar.swing) else 0.0, -(bar.variance_share or 0.0)))
+    ranked = sorted(
+        bars, key=lambda bar: (-bar.swing if not math.isnan(bar.swing) else 0.0, -(bar.variance_share or 0.0))
+    )
     return Tornado(figure, unit, tuple(ranked))
 
 

@@ -13,6 +13,7 @@ import numpy as np
 from infersim.errors import SpecError
 from infersim.planning.assumptions import Assumptions
 from infersim.planning.distributions import Array
+from infersim.planning.options import frame
 from infersim.planning.outcome import FIGURES, Choice, Outcome
 from infersim.planning.usual import usual_assumptions
 from infersim.predict.estimate import Estimate
@@ -143,7 +144,9 @@ class MonteCarlo:
         """What a reader should know of the figures."""
         error = self.outcome.interpolation_error
         worst = max((chance.high - chance.low) / 2 for chance in self.chances.values()) if self.chances else 0.0
-        found = [f"{self.samples:,} samples, seed {self.seed}; a probability is off by {worst:.1%} at most from sampling"]
+        found = [
+            f"{self.samples:,} samples, seed {self.seed}; a probability is off by {worst:.1%} at most from sampling"
+        ]
         if error:
             found.append(f"capacities interpolated over lengths, {error:.1%} off on average")
         if self.never.value:
@@ -174,10 +177,16 @@ class MonteCarlo:
     def to_frame(self) -> Any:
         """One row per sample: the assumptions drawn and the figures they lead to, as a pandas frame."""
         drawn = {name: np.broadcast_to(values, self.samples) for name, values in self.drawn.items()}
-        return frame(drawn | {_key(name): self.outcome.figure(name) for name in FIGURES})
+        columns = drawn | {_key(name): np.broadcast_to(self.outcome.figure(name), self.samples) for name in FIGURES}
+        return frame([dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)])
 
     def __str__(self) -> str:
-        lines = [self.choice.deployment.describe(), self.sentence, "", f"{'':<22}{'base':>10}" + "".join(f"{f'p{q}':>10}" for q in QUANTILES)]
+        lines = [
+            self.choice.deployment.describe(),
+            self.sentence,
+            "",
+            f"{'':<22}{'base':>10}" + "".join(f"{f'p{q}':>10}" for q in QUANTILES),
+        ]
         for name, unit in FIGURES.items():
             values = [float(np.ravel(self.base.figure(name))[0]), *(self.quantile(name, q) for q in QUANTILES)]
             if not all(map(math.isnan, values)):
@@ -204,7 +213,9 @@ def monte_carlo(
         deployment, read_limits(target) if target else (), whole_nodes=whole_nodes
     )  # fmt: skip
     if isinstance(deployment, Choice) and (target or whole_nodes):
-        raise SpecError("a choice has its own limits and steps; leave it out", field="target" if target else "whole_nodes")
+        raise SpecError(
+            "a choice has its own limits and steps; leave it out", field="target" if target else "whole_nodes"
+        )
     known = assumptions if isinstance(assumptions, Assumptions) else usual_assumptions(choice, check_rate(request_rate))
     if assumptions is not None and not isinstance(assumptions, Assumptions):
         known = known.changed(assumptions)
@@ -217,15 +228,6 @@ def check_rate(rate: Any) -> float:
     if isinstance(rate, bool) or not isinstance(rate, (int, float)) or not math.isfinite(rate) or rate <= 0:
         raise SpecError(f"is a number of requests per second above zero, got {rate!r}", field="request_rate")
     return float(rate)
-
-
-def frame(columns: Mapping[str, Any]) -> Any:
-    """Columns as a pandas frame; SpecError where pandas is missing."""
-    try:
-        import pandas as pd
-    except ImportError as error:
-        raise SpecError("a frame needs pandas: pip install 'infersim[data]'") from error
-    return pd.DataFrame(dict(columns))
 
 
 _KEYS = {"capacity": "capacity_requests_per_s", "ttft": "ttft_s", "tpot": "tpot_s"}

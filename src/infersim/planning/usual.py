@@ -7,7 +7,7 @@ from typing import Any
 from infersim.planning.assumptions import Assumption, Assumptions
 from infersim.planning.distributions import scaled
 from infersim.planning.outcome import Choice
-from infersim.predict.interval import regime
+from infersim.predict.interval import metric_correlation, regime
 
 LENGTH_RANGE = 1.25
 """Mean lengths of the coming workload lie within this factor, nine times in ten. A guess."""
@@ -61,6 +61,9 @@ def own_assumptions(choice: Choice) -> Assumptions:
                 f"{mark}prediction.{metric}", 1.0, scaled(found.quantiles, spread), "measured / predicted",
                 f"{found.rows} measured points ({found.source})" if found.rows else found.source, "fit" if found.rows else "guess",
             ))  # fmt: skip
+        if generates:
+            pair = (f"{mark}prediction.ttft", f"{mark}prediction.tpot")
+            correlations[pair] = metric_correlation(deployment.machine.engine.name, kind)
     if choice.hourly is None:
         items += _price(choice, mark)
     if deployment.drafter is not None and deployment.drafter.reached:
