@@ -144,9 +144,9 @@ class Choice:
         hour = self._device_hour(values) * gpus
         tokens = self._tokens(values)
         served = rate * np.asarray(self.value(values, "workload.mean_share", 1.0)) * tokens
-        return Outcome(
-            capacity, count, gpus, hour, hour * HOURS_PER_YEAR, hour / 3600 / served * 1e6, ttft, tpot, error
-        )  # fmt: skip
+        shape = np.broadcast_shapes(*(np.shape(value) for value in values.values()), needed.shape)
+        figures = (capacity, count, gpus, hour, hour * HOURS_PER_YEAR, hour / 3600 / served * 1e6, ttft, tpot)
+        return Outcome(*(np.broadcast_to(found, shape) for found in figures), error)
 
     def _device_hour(self, values: Values) -> Any:
         if self.hourly is None:

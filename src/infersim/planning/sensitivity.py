@@ -63,6 +63,7 @@ class Tornado:
     >>> known = Assumptions(tuple(Assumption.around(n, 2.0, 1.0, 4.0) for n in ("a", "b")))
     >>> print(tornado(lambda v: v["a"] + 3 * v["b"], known, "cost", "USD"))
     cost, base 8 USD
+                at low  at high
     b                5       14 ########|#################
     a                7       10       ##|######
     """
@@ -91,13 +92,15 @@ class Tornado:
 
     def __str__(self) -> str:
         width = max(9, *(len(bar.name) for bar in self.bars))
-        lines = [f"{self.figure}, base {_short(self.base)} {self.unit}"]
+        told = any(bar.variance_share is not None for bar in self.bars)
+        lines = [f"{self.figure}, base {_short(self.base)} {self.unit}",
+                 f"{'':<{width}} {'at low':>8} {'at high':>8} {'':<{BAR}}{' variance' if told else ''}".rstrip()]  # fmt: skip
         finite = [v for bar in self.bars for v in (bar.least, bar.most) if math.isfinite(v)]
         least, most = (min(finite), max(finite)) if finite else (0.0, 1.0)
         for bar in self.bars:
-            share = "" if bar.variance_share is None else f"{bar.variance_share:5.0%}"
+            share = "" if bar.variance_share is None else f"{bar.variance_share:8.0%}"
             ends = f"{_short(bar.low):>8} {_short(bar.high):>8}"
-            lines.append(f"{bar.name:<{width}} {ends} {_drawn(bar, least, most)} {share}".rstrip())
+            lines.append(f"{bar.name:<{width}} {ends} {_drawn(bar, least, most)}{share}".rstrip())
         return "\n".join(lines)
 
 

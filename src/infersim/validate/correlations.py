@@ -98,7 +98,8 @@ def correlations(errors: Iterable[Errors]) -> dict[str, dict[str, dict[str, floa
                 for row in rows
             ]
             if len(rows) >= LEAST_ROWS:
-                metrics[engine][kind] = round(float(np.corrcoef(scores[rows].T)[0, 1]), 3)
+                table = np.atleast_2d(np.corrcoef(scores[rows].T))
+                metrics[engine][kind] = round(float(table[0, 1]), 3)
     pairs: dict[str, list[tuple[int, int]]] = {"same_device": [], "other_device": []}
     for one, other in _pairs(listed):
         a, b = listed[one], listed[other]
@@ -109,8 +110,8 @@ def correlations(errors: Iterable[Errors]) -> dict[str, dict[str, dict[str, floa
     deployments: dict[str, dict[str, float]] = {}
     for name, found in pairs.items():
         left, right = ([pair[side] for pair in found] for side in (0, 1))
-        one, two = scores[left], scores[right]
-        product, size = (one * two).sum(axis=0), (one**2 + two**2).sum(axis=0) / 2
+        first, second = scores[left], scores[right]
+        product, size = (first * second).sum(axis=0), (first**2 + second**2).sum(axis=0) / 2
         deployments[name] = {"pairs": len(found)} | {
             metric: round(max(float(product[place] / max(size[place], 1e-30)), 0.0), 3)
             for place, metric in enumerate(METRICS)

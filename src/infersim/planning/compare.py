@@ -1,0 +1,193 @@
+"""Two or more deployments for one load: side by side, why they differ, how sure the choice is, and what would change it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+
+from infersim.errors import SpecError, UnsupportedError
+from infersim.planning.assumptions import Assumptions
+from infersim.planning.between import differences, op_differences, way
+from infersim.planning.comparison import LETTERS, Comparison, Pair, Side
+from infersim.planning.flips import flips
+from infersim.planning.options import Option
+from infersim.planning.outcome import Choice, Outcome
+from infersim.planning.search import at_load
+from infersim.planning.service import capacity_of, service_curve
+from infersim.planning.uncertainty import SAMPLES, MonteCarlo, check_rate
+from infersim.planning.usual import own_assumptions, workload_assumptions
+from infersim.predict.estimate import Estimate
+from infersim.predict.interval import metric_correlation, shared_error
+from infersim.serving.target import Limit, read_limits
+
+
+def compare(
+    *options: Estimate | Option | Choice,
+    request_rate: float,
+    target: str | None = None,
+    names: Sequence[str] | None = None,
+    assumptions: Mapping[str, Any] | None = None,
+    samples: int = SAMPLES,
+    seed: int = 0,
+    whole_nodes: bool = False,
+) -> Comparison:
+    """Set two or more deployments side by side for the same load, within the same target, on the same terms.
+
+    Each option is one replica; how many it takes is part of the answer. ``target`` is written as for ``infersim simulate``:
+    ``ttft_p95=800ms,tpot_p95=40ms``. ``assumptions`` replaces usual ones by name (``planning.usual``): shared ones as
+    ``workload.input_tokens``, an option's own as ``A.price.per_hour`` or with its name in place of the letter; one without either,
+    ``price.per_hour``, is set for all.
+
+    Workloads are drawn once for all options. Errors of predictions go together as far as measured ones of the same model under the
+    same load do (``predict.interval.shared_error``), wholly for equal deployments, not at all across engines or models. One GPU
+    has one price. SpecError for options that answer different workloads.
+
+    >>> from infersim import estimate
+    >>> chat = dict(input_tokens=1000, output_tokens=200)
+    >>> one, two = (estimate("meta-llama/Llama-3.1-8B", gpu, **chat) for gpu in ("H100-SXM", "L40S"))
+    >>> found = compare(one, two, request_rate=50, target="ttft_p95=1s,tpot_p95=40ms", samples=500)
+    >>> [side.letter for side in found.sides], found.cheapest.letter in "AB"
+    (['A', 'B'], True)
+    """
+    choices = _choices(options, names, target, whole_nodes)
+    rate = check_rate(request_rate)
+    known = workload_assumptions(choices[0], rate)
+    for choice in choices:
+        known = known.joined(own_assumptions(choice))
+    known = Assumptions(known.items, {**known.correlations, **_correlations(choices, known)})
+    if assumptions:
+        known = known.changed(_named(assumptions, choices, known))
+    base, drawn = known.base(), known.draw(samples, seed)
+    priced = all(np.isfinite(choice.outcome(base).usd_per_year) or choice.outcome(base).gpus == np.inf for choice in choices)
+    figure = "usd_per_year" if priced else "gpus"
+    sides = []
+    for letter, choice in zip(LETTERS, choices, strict=False):
+        found = MonteCarlo(choice, known, drawn, choice.outcome(drawn), choice.outcome(base), seed)
+        sides.append(_side(letter, choice, found, base))
+    chances = _cheapest([side.uncertain.outcome for side in sides], figure)
+    sides = [replace(side, chance_cheapest=chance) for side, chance in zip(sides, chances, strict=True)]
+    pairs = [_pair(one, two, known, base, figure) for one, two in combinations(sides, 2)]
+    return Comparison(tuple(sides), tuple(pairs), known, figure, rate, choices[0].limits, seed)
+
+
+def _choices(
+    options: Sequence[Estimate | Option | Choice], names: Sequence[str] | None, target: str | None, whole_nodes: bool
+) -> list[Choice]:
+    """The options as choices with names of their own."""
+    if not 2 <= len(options) <= len(LETTERS):
+        raise SpecError(f"compares from two to {len(LETTERS)} options, got {len(options)}", field="options")
+    if names is not None and (len(names) != len(options) or len(set(names)) != len(names)):
+        raise SpecError(f"are as many as the options, and all different, got {list(names)!r}", field="names")
+    limits: tuple[Limit, ...] | None = read_limits(target) if target else None
+    found: list[Choice] = []
+    for option in options:
+        if isinstance(option, Choice):
+            found.append(option if limits is None else replace(option, limits=limits))
+        elif isinstance(option, Option):
+            if option.prefill is not None:
+                raise UnsupportedError(f"{option.describe()}: pools of their own for prompts are not compared; compare aggregated options")
+            found.append(Choice(option.deployment, option.limits if limits is None else limits, whole_nodes=whole_nodes))
+        elif isinstance(option, Estimate):
+            found.append(Choice(option, limits or (), whole_nodes=whole_nodes))
+        else:
+            raise SpecError(f"are results of infersim.estimate or options of infersim.plan, got {option!r:.60}", field="options")
+    first = found[0]
+    for choice in found[1:]:
+        for field in ("input_tokens", "output_tokens", "prefix_hit"):
+            given = [getattr(one.deployment.workload, field) for one in (first, choice)]
+            if given[0] != given[1]:
+                raise SpecError(f"the options answer different workloads: {given[0]:g} and {given[1]:g}", field=field)
+        if choice.limits != first.limits:
+            raise SpecError("the options have different targets; give one for all", field="target")
+    labels = list(names) if names is not None else _labels(found)
+    return [replace(choice, name=label) for choice, label in zip(found, labels, strict=True)]
+
+
+def _labels(choices: Sequence[Choice]) -> list[str]:
+    """A short name for every option, numbered where several would have the same."""
+    plain = []
+    for choice in choices:
+        one = choice.deployment
+        scheme = one.precision.name or one.precision.weights
+        plain.append(f"{one.machine.accelerator.name} {one.parallelism} {scheme}")
+    return [f"{name} #{plain[: place + 1].count(name)}" if plain.count(name) > 1 else name for place, name in enumerate(plain)]
+
+
+def _named(given: Mapping[str, Any], choices: Sequence[Choice], known: Assumptions) -> dict[str, Any]:
+    """Assumptions as users name them, under the names that they have here."""
+    found: dict[str, Any] = {}
+    for name, value in given.items():
+        letter, dot, rest = name.partition(".")
+        if dot and len(letter) == 1 and letter in LETTERS[: len(choices)]:
+            found[f"{choices[LETTERS.index(letter)].name}.{rest}"] = value
+        elif name not in known.names and (own := [n for c in choices if (n := f"{c.name}.{name}") in known.names]):
+            found |= dict.fromkeys(own, value)
+        else:
+            found[name] = value
+    return found
+
+
+def _correlations(choices: Sequence[Choice], known: Assumptions) -> dict[tuple[str, str], float]:
+    """How errors of predictions and prices of the options go together."""
+    found: dict[tuple[str, str], float] = {}
+    for one, two in combinations(choices, 2):
+        a, b = one.deployment, two.deployment
+        alike = {metric: _alike(a, b, metric) for metric in ("ttft", "tpot")}
+        within = metric_correlation(a.machine.engine.name, "MoE" if a.model.is_moe else "dense")
+        for metric, share in alike.items():
+            found[f"{one.name}.prediction.{metric}", f"{two.name}.prediction.{metric}"] = share
+        across = within * (alike["ttft"] * alike["tpot"]) ** 0.5
+        for first, second in (("ttft", "tpot"), ("tpot", "ttft")):
+            found[f"{one.name}.prediction.{first}", f"{two.name}.prediction.{second}"] = across
+        same_gpu = a.machine.accelerator.name == b.machine.accelerator.name
+        found[f"{one.name}.price.per_hour", f"{two.name}.price.per_hour"] = 1.0 if same_gpu else 0.0
+    return {pair: value for pair, value in found.items() if value and all(name in known.names for name in pair)}
+
+
+def _alike(a: Estimate, b: Estimate, metric: str) -> float:
+    """How far the predictions of two deployments err alike."""
+    if a.model != b.model or a.machine.engine.name != b.machine.engine.name:
+        return 0.0
+    if (a.machine, a.parallelism, a.precision, a.knobs, a.drafter) == (b.machine, b.parallelism, b.precision, b.knobs, b.drafter):
+        return 1.0
+    return shared_error(metric, same_device=a.machine.accelerator.name == b.machine.accelerator.name)
+
+
+def _side(letter: str, choice: Choice, found: MonteCarlo, base: Mapping[str, float]) -> Side:
+    """An option at its share of the load, as planned."""
+    planned, deployment = found.base, choice.deployment
+    curve = service_curve(deployment)
+    sustained = capacity_of(curve, choice.limits, scatter=choice.scatter)
+    bound = int(sustained.bound)
+    each = float(base["workload.request_rate"]) / float(planned.replicas) if np.isfinite(planned.replicas) else 0.0
+    users = float(curve.at(min(each, float(curve.rate[-1]))).users)
+    return Side(letter, choice, at_load(deployment, users), found, choice.limits[bound].name if bound >= 0 else "throughput")
+
+
+def _cheapest(outcomes: Sequence[Outcome], figure: str) -> list[float]:
+    """The chance of each to have the lowest figure, ties split among those that tie; worlds in which none is in reach count for none."""
+    table = np.stack([np.broadcast_to(outcome.figure(figure), np.shape(outcomes[0].gpus)) for outcome in outcomes])
+    least = table.min(axis=0)
+    won = (table <= least * (1 + 1e-12)) & np.isfinite(least)
+    return [float(share) for share in (won / np.maximum(won.sum(axis=0), 1)).mean(axis=1)]
+
+
+def _pair(one: Side, two: Side, known: Assumptions, base: Mapping[str, float], figure: str) -> Pair:
+    a, b = one.choice, two.choice
+    own = [item for item in known if not _of_others(item.name, known, (a.name, b.name))]
+    return Pair(
+        one.letter, two.letter, differences(a.deployment, b.deployment), way(a, b, base, figure),
+        op_differences(one.loaded.steps, two.loaded.steps),
+        flips(lambda v: a.outcome(v).figure(figure), lambda v: b.outcome(v).figure(figure), Assumptions(tuple(own)),
+              names=(one.letter, two.letter), figure=figure),
+    )  # fmt: skip
+
+
+def _of_others(name: str, known: Assumptions, names: tuple[str, str]) -> bool:
+    """Whether an assumption belongs to an option that is not one of the two."""
+    owners = {item.name.rpartition(".prediction.")[0] for item in known if ".prediction." in item.name}
+    return any(name.startswith(f"{owner}.") for owner in owners if owner and owner not in names)
