@@ -118,8 +118,11 @@ def way(a: Choice, b: Choice, values: Mapping[str, Numbers], figure: str) -> tup
     predictions at 1.
     """
     start, end = _arguments(a.deployment), _arguments(b.deployment)
-    workload, shared = a.deployment.workload, {name: value for name, value in values.items() if name.startswith("workload.")}
-    told = {
+    workload, shared = (
+        a.deployment.workload,
+        {name: value for name, value in values.items() if name.startswith("workload.")},
+    )
+    told: dict[str, Any] = {
         "input_tokens": workload.input_tokens, "output_tokens": workload.output_tokens, "prefix_hit": workload.prefix_hit,
         "mode": a.deployment.machine.mode, "sampler": a.deployment.sampler,
     }  # fmt: skip

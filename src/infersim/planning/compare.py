@@ -62,7 +62,9 @@ def compare(
     if assumptions:
         known = known.changed(_named(assumptions, choices, known))
     base, drawn = known.base(), known.draw(samples, seed)
-    priced = all(np.isfinite(choice.outcome(base).usd_per_year) or choice.outcome(base).gpus == np.inf for choice in choices)
+    priced = all(
+        np.isfinite(choice.outcome(base).usd_per_year) or choice.outcome(base).gpus == np.inf for choice in choices
+    )
     figure = "usd_per_year" if priced else "gpus"
     sides = []
     for letter, choice in zip(LETTERS, choices, strict=False):
@@ -70,7 +72,8 @@ def compare(
         sides.append(_side(letter, choice, found, base))
     chances = _cheapest([side.uncertain.outcome for side in sides], figure)
     sides = [replace(side, chance_cheapest=chance) for side, chance in zip(sides, chances, strict=True)]
-    pairs = [_pair(one, two, known, base, figure) for one, two in combinations(sides, 2)]
+    best = min(sides, key=lambda side: (side.figure(figure), side.figure("gpus")))
+    pairs = [_pair(one, two, known, base, figure) for one, two in combinations(sides, 2) if best in (one, two)]
     return Comparison(tuple(sides), tuple(pairs), known, figure, rate, choices[0].limits, seed)
 
 
@@ -89,12 +92,18 @@ def _choices(
             found.append(option if limits is None else replace(option, limits=limits))
         elif isinstance(option, Option):
             if option.prefill is not None:
-                raise UnsupportedError(f"{option.describe()}: pools of their own for prompts are not compared; compare aggregated options")
-            found.append(Choice(option.deployment, option.limits if limits is None else limits, whole_nodes=whole_nodes))
+                raise UnsupportedError(
+                    f"{option.describe()}: pools of their own for prompts are not compared; compare aggregated options"
+                )
+            found.append(
+                Choice(option.deployment, option.limits if limits is None else limits, whole_nodes=whole_nodes)
+            )
         elif isinstance(option, Estimate):
             found.append(Choice(option, limits or (), whole_nodes=whole_nodes))
         else:
-            raise SpecError(f"are results of infersim.estimate or options of infersim.plan, got {option!r:.60}", field="options")
+            raise SpecError(
+                f"are results of infersim.estimate or options of infersim.plan, got {option!r:.60}", field="options"
+            )
     first = found[0]
     for choice in found[1:]:
         for field in ("input_tokens", "output_tokens", "prefix_hit"):
@@ -114,7 +123,10 @@ def _labels(choices: Sequence[Choice]) -> list[str]:
         one = choice.deployment
         scheme = one.precision.name or one.precision.weights
         plain.append(f"{one.machine.accelerator.name} {one.parallelism} {scheme}")
-    return [f"{name} #{plain[: place + 1].count(name)}" if plain.count(name) > 1 else name for place, name in enumerate(plain)]
+    return [
+        f"{name} #{plain[: place + 1].count(name)}" if plain.count(name) > 1 else name
+        for place, name in enumerate(plain)
+    ]
 
 
 def _named(given: Mapping[str, Any], choices: Sequence[Choice], known: Assumptions) -> dict[str, Any]:
@@ -152,7 +164,13 @@ def _alike(a: Estimate, b: Estimate, metric: str) -> float:
     """How far the predictions of two deployments err alike."""
     if a.model != b.model or a.machine.engine.name != b.machine.engine.name:
         return 0.0
-    if (a.machine, a.parallelism, a.precision, a.knobs, a.drafter) == (b.machine, b.parallelism, b.precision, b.knobs, b.drafter):
+    if (a.machine, a.parallelism, a.precision, a.knobs, a.drafter) == (
+        b.machine,
+        b.parallelism,
+        b.precision,
+        b.knobs,
+        b.drafter,
+    ):
         return 1.0
     return shared_error(metric, same_device=a.machine.accelerator.name == b.machine.accelerator.name)
 
@@ -165,7 +183,9 @@ def _side(letter: str, choice: Choice, found: MonteCarlo, base: Mapping[str, flo
     bound = int(sustained.bound)
     each = float(base["workload.request_rate"]) / float(planned.replicas) if np.isfinite(planned.replicas) else 0.0
     users = float(curve.at(min(each, float(curve.rate[-1]))).users)
-    return Side(letter, choice, at_load(deployment, users), found, choice.limits[bound].name if bound >= 0 else "throughput")
+    return Side(
+        letter, choice, at_load(deployment, users), found, choice.limits[bound].name if bound >= 0 else "throughput"
+    )
 
 
 def _cheapest(outcomes: Sequence[Outcome], figure: str) -> list[float]:

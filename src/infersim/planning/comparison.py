@@ -57,7 +57,11 @@ class Side:
             interval = self.loaded.interval(metric)
             found[f"{metric}_s"] = getattr(self.loaded, metric)
             found[f"{metric}_interval_90_s"] = [interval.low, interval.high] if interval else None
-        found |= {"bound": self.bound, "price_per_gpu_hour_usd": self.loaded.price_per_hour, "chance_cheapest": self.chance_cheapest}
+        found |= {
+            "bound": self.bound,
+            "price_per_gpu_hour_usd": self.loaded.price_per_hour,
+            "chance_cheapest": self.chance_cheapest,
+        }
         gpus_90 = self.uncertain.gpus_for(0.9)
         return found | {"replicas": _finite(float(self.uncertain.base.replicas)), "gpus_for_90_percent": gpus_90,
                         "uncertainty": self.uncertain.to_dict()}  # fmt: skip
@@ -100,6 +104,7 @@ class Comparison:
 
     sides: tuple[Side, ...]
     pairs: tuple[Pair, ...]
+    """The cheapest option with each of the others."""
     assumptions: Assumptions
     figure: str
     request_rate: float
@@ -125,7 +130,9 @@ class Comparison:
             lambda values: side.choice.outcome(values, replicas=replicas).figure(figure), Assumptions(tuple(own)),
             f"{figure} of {letter}", FIGURES[figure], sample=sample,
         )  # fmt: skip
-        return replace(found, bars=tuple(replace(bar, name=bar.name.removeprefix(f"{side.name}.")) for bar in found.bars))
+        return replace(
+            found, bars=tuple(replace(bar, name=bar.name.removeprefix(f"{side.name}.")) for bar in found.bars)
+        )
 
     @property
     def sources(self) -> list[str]:

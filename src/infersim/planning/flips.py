@@ -25,7 +25,7 @@ FARTHEST = 5.0
 """Standard scores up to which several assumptions are moved together."""
 Gap = Callable[[Mapping[str, Any]], tuple[Array, Array, Array]]
 """Figures of A and B, and B's less A's."""
-CLOSE = 1e-7
+CLOSE = 1e-6
 """Relative width to which a crossing is narrowed."""
 TOLD = 0.9
 """Share of the squared slope that the assumptions moved together hold at least."""
@@ -217,11 +217,7 @@ def _flip(gap: Gap, base: Mapping[str, float], item: Assumption, given: tuple[fl
 def _changes(signs: Array) -> list[tuple[int, int]]:
     """Neighbours of the grid between which the sign changes; zeros and what cannot be compared (both out of reach) are skipped."""
     told = [place for place, sign in enumerate(signs) if sign != 0 and not math.isnan(sign)]
-    return [
-        (i, j)
-        for i, j in pairwise(told)
-        if signs[i] != signs[j] and not np.isnan(signs[i : j + 1]).any()
-    ]
+    return [(i, j) for i, j in pairwise(told) if signs[i] != signs[j] and not np.isnan(signs[i : j + 1]).any()]
 
 
 def _clipped(gap: Array) -> float:

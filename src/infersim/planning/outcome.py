@@ -145,8 +145,13 @@ class Choice:
         tokens = self._tokens(values)
         served = rate * np.asarray(self.value(values, "workload.mean_share", 1.0)) * tokens
         shape = np.broadcast_shapes(*(np.shape(value) for value in values.values()), needed.shape)
-        figures = (capacity, count, gpus, hour, hour * HOURS_PER_YEAR, hour / 3600 / served * 1e6, ttft, tpot)
-        return Outcome(*(np.broadcast_to(found, shape) for found in figures), error)
+        figures = {
+            "capacity": capacity, "replicas": count, "gpus": gpus, "usd_per_hour": hour, "usd_per_year": hour * HOURS_PER_YEAR,
+            "usd_per_million_tokens": hour / 3600 / served * 1e6, "ttft": ttft, "tpot": tpot,
+        }  # fmt: skip
+        return Outcome(
+            interpolation_error=error, **{name: np.broadcast_to(found, shape) for name, found in figures.items()}
+        )
 
     def _device_hour(self, values: Values) -> Any:
         if self.hourly is None:
