@@ -27,6 +27,8 @@ Gap = Callable[[Mapping[str, Any]], tuple[Array, Array, Array]]
 """Figures of A and B, and B's less A's."""
 CLOSE = 1e-6
 """Relative width to which a crossing is narrowed."""
+STEEP = 1e-3
+"""Share of the figures by which they differ ten such widths beside a crossing where they step past each other there."""
 TOLD = 0.9
 """Share of the squared slope that the assumptions moved together hold at least."""
 
@@ -192,25 +194,20 @@ def _flip(gap: Gap, base: Mapping[str, float], item: Assumption, given: tuple[fl
     def at(value: Any) -> tuple[Array, Array, Array]:
         return gap({**base, item.name: np.atleast_1d(np.asarray(value, dtype=float))})
 
-    signs = np.sign(np.broadcast_to(at(grid)[2], grid.shape))
+    signs = np.sign(at(grid)[2])
     found = []
     for left, right in _changes(signs):
-        sides = [float(signs[left]), float(signs[right])]
         value = float(
-            brentq(lambda x: _clipped(at(x)[2]), grid[left], grid[right], rtol=CLOSE, xtol=abs(grid[right]) * CLOSE)
+            brentq(lambda x: _clipped(at(x)[2][0]), grid[left], grid[right], rtol=CLOSE, xtol=abs(grid[right]) * CLOSE)
         )
-        below, above = (
-            at(value * (1 + side * 4 * CLOSE) if logarithmic else value + side * 4 * CLOSE * (high - low))
-            for side in (-1, 1)
-        )
-        steep = max(abs(_clipped(below[2])), abs(_clipped(above[2])))
-        here = above if sides[1] < 0 else below
-        size = max(abs(float(here[0][0])), abs(float(here[1][0])), 1e-300)
-        jump = bool(steep > 1e-5 * size)
-        one, two = (float(here[place][0]) for place in (0, 1)) if jump else (float(v[0]) for v in at(value)[:2])
+        width = 10 * CLOSE * max(abs(grid[left]), abs(grid[right]))
+        one, two, gaps = at(np.array([value - width, value, value + width]))
+        finite = bool(np.isfinite(gaps).all())
+        jump = not finite or bool(np.abs(gaps).max() > STEEP * max(abs(one[1]), abs(two[1])))
+        past = 1 if not jump else 2 if signs[right] < 0 else 0  # the side where B wins
         score = item.distribution.score(value)
-        chance = float(chance_below(score)) if value < item.base else float(chance_below(-score))
-        found.append(Crossing(value, one, two, jump, sides[1] < 0, chance))
+        chance = float(chance_below(score if value < item.base else -score))
+        found.append(Crossing(value, float(one[past]), float(two[past]), jump, bool(signs[right] < 0), chance))
     return Flip(item.name, item.unit, item.base, (float(grid[0]), float(grid[-1])), tuple(found))
 
 
@@ -220,9 +217,9 @@ def _changes(signs: Array) -> list[tuple[int, int]]:
     return [(i, j) for i, j in pairwise(told) if signs[i] != signs[j] and not np.isnan(signs[i : j + 1]).any()]
 
 
-def _clipped(gap: Array) -> float:
+def _clipped(gap: float) -> float:
     """A gap that root finding can work with: infinite ones are large, incomparable ones zero."""
-    return float(np.clip(np.nan_to_num(np.ravel(gap)[0], nan=0.0), -1e30, 1e30))
+    return float(np.clip(np.nan_to_num(gap, nan=0.0), -1e30, 1e30))
 
 
 def _combined(gap: Gap, assumptions: Assumptions, now: float) -> Combined | None:
@@ -235,7 +232,7 @@ def _combined(gap: Gap, assumptions: Assumptions, now: float) -> Combined | None
     for place, item in enumerate(items):
         for side in (0, 1):
             base[item.name][2 * place + side] = item.distribution.value(start[place] + (1.0, -1.0)[side])
-    moved = np.broadcast_to(gap(base)[2], (2 * len(items),))
+    moved = gap(base)[2]
     slope = np.nan_to_num(moved[::2] - moved[1::2], nan=0.0, posinf=0.0, neginf=0.0)
     order = np.argsort(-np.abs(slope))
     squares = np.cumsum(slope[order] ** 2)
