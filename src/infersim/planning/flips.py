@@ -161,13 +161,12 @@ def flips(
         assumptions[name]
 
     def gap(values: Mapping[str, Any]) -> tuple[Array, Array, Array]:
+        shape = np.broadcast_shapes(*(np.shape(value) for value in values.values()))
+        one, two = (np.broadcast_to(np.asarray(metric(values), dtype=float), shape) for metric in (a, b))
         with np.errstate(invalid="ignore"):
-            one, two = (np.asarray(metric(values), dtype=float) for metric in (a, b))
             return one, two, two - one
 
-    at_a, at_b, _ = (
-        float(np.ravel(value)[0]) for value in gap({name: np.array([value]) for name, value in base.items()})
-    )
+    at_a, at_b, _ = (float(value) for value in gap(base))
     each = tuple(_flip(gap, base, item, given.get(item.name)) for item in items)
     return Flips(names, figure, at_a, at_b, each, _combined(gap, assumptions, at_b - at_a))
 
