@@ -13,7 +13,7 @@ from infersim.errors import SpecError, UnsupportedError
 from infersim.planning.assumptions import Assumptions
 from infersim.planning.between import differences, op_differences, way
 from infersim.planning.comparison import LETTERS, Comparison, Pair, Side
-from infersim.planning.flips import flips
+from infersim.planning.flips import REACH, flips
 from infersim.planning.options import Option
 from infersim.planning.outcome import Choice, Outcome
 from infersim.planning.search import at_load
@@ -203,8 +203,14 @@ def _pair(one: Side, two: Side, known: Assumptions, base: Mapping[str, float], f
         one.letter, two.letter, differences(a.deployment, b.deployment), way(a, b, base, figure),
         op_differences(one.loaded.steps, two.loaded.steps),
         flips(lambda v: a.outcome(v).figure(figure), lambda v: b.outcome(v).figure(figure), Assumptions(tuple(own)),
-              names=(one.letter, two.letter), figure=figure),
+              names=(one.letter, two.letter), figure=figure, ranges=_targets(a, base)),
     )  # fmt: skip
+
+
+def _targets(choice: Choice, base: Mapping[str, float]) -> dict[str, tuple[float, float]]:
+    """How far targets are moved to see whether the choice flips."""
+    names = [f"target.{limit.name}" for limit in choice.limits]
+    return {name: (base[name] / REACH, base[name] * REACH) for name in names}
 
 
 def _of_others(name: str, known: Assumptions, names: tuple[str, str]) -> bool:

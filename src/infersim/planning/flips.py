@@ -38,7 +38,7 @@ class Crossing:
     """A value of an assumption at which the cheaper option changes.
 
     ``jump``: the figures do not meet there but step past each other, as whole replicas do. ``chance``: probability that the
-    assumption lies on the far side of the value as seen from its base.
+    assumption lies on the far side of the value as seen from its base; None where it is not uncertain but chosen.
     """
 
     value: float
@@ -47,7 +47,7 @@ class Crossing:
     b: float
     jump: bool
     b_wins_above: bool
-    chance: float
+    chance: float | None
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class Flip:
     @property
     def nearest(self) -> Crossing | None:
         """The crossing that is most likely to lie within reach; None where no value in the range does it."""
-        return max(self.crossings, key=lambda c: (c.chance, -abs(c.value - self.base)), default=None)
+        return max(self.crossings, key=lambda c: (c.chance or 0.0, -abs(c.value - self.base)), default=None)
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ class Flips:
         """A sentence per assumption that flips the choice, the likeliest first, and one for those that do not."""
         cheaper = self.cheaper
         other = self.names[1] if cheaper == self.names[0] else self.names[0]
-        found = sorted((flip for flip in self.each if flip.crossings), key=lambda flip: -flip.nearest.chance)  # type: ignore[union-attr]
+        found = sorted((flip for flip in self.each if flip.crossings), key=_likely)
         told = [f"{other} wins if {_sentence(flip)}" for flip in found] if cheaper else []
         if not cheaper:
             told = [f"the choice changes if {_sentence(flip)}" for flip in found]
@@ -150,15 +150,15 @@ def flips(
 
     The lower figure wins; an infinite one is out of reach. Ranges default to a factor of eight to both sides of the base for positive
     assumptions, to 0.1% .. 99.9% for shares, to the 0.1% .. 99.9% quantiles for others. All crossings that a grid of 65 values shows
-    are narrowed down by ``scipy.optimize.brentq``, monotone or not. SpecError where nothing is uncertain.
+    are narrowed down by ``scipy.optimize.brentq``, monotone or not. A certain assumption, such as a target, is
+    varied where ``ranges`` names it. SpecError where there is nothing to vary.
     """
-    items = assumptions.uncertain
-    if not items:
-        raise SpecError("has no uncertain assumption to vary; give one a range", field="assumptions")
-    base = assumptions.base()
-    given = dict(ranges or {})
+    base, given = assumptions.base(), dict(ranges or {})
     for name in given:
         assumptions[name]
+    items = [item for item in assumptions if item.uncertain or item.name in given]
+    if not items:
+        raise SpecError("has no uncertain assumption to vary; give one a range", field="assumptions")
 
     def gap(values: Mapping[str, Any]) -> tuple[Array, Array, Array]:
         shape = np.broadcast_shapes(*(np.shape(value) for value in values.values()))
@@ -185,7 +185,7 @@ def _flip(gap: Gap, base: Mapping[str, float], item: Assumption, given: tuple[fl
     low, high = given or _range(item)
     if not (math.isfinite(low) and math.isfinite(high) and low < high):
         raise SpecError(f"is a range from a lower to a higher value, got {low:g} to {high:g}", field=item.name)
-    logarithmic = item.scale == "log" and low > 0
+    logarithmic = low > 0 and (item.scale == "log" or not item.uncertain)
     grid = np.geomspace(low, high, GRID) if logarithmic else np.linspace(low, high, GRID)
     if low < item.base < high:
         grid = np.union1d(grid, item.base)
@@ -205,7 +205,7 @@ def _flip(gap: Gap, base: Mapping[str, float], item: Assumption, given: tuple[fl
         jump = not finite or bool(np.abs(gaps).max() > STEEP * max(abs(one[1]), abs(two[1])))
         past = 1 if not jump else 2 if signs[right] < 0 else 0  # the side where B wins
         score = item.distribution.score(value)
-        chance = float(chance_below(score if value < item.base else -score))
+        chance = float(chance_below(score if value < item.base else -score)) if item.uncertain else None
         found.append(Crossing(value, float(one[past]), float(two[past]), jump, bool(signs[right] < 0), chance))
     return Flip(item.name, item.unit, item.base, (float(grid[0]), float(grid[-1])), tuple(found))
 
@@ -260,13 +260,19 @@ def _combined(gap: Gap, assumptions: Assumptions, now: float) -> Combined | None
     return Combined(high, {items[place].name: float(there[items[place].name][0]) for place in moved_most})
 
 
+def _likely(flip: Flip) -> float:
+    """Order of sentences: the likeliest first, choices last."""
+    return math.inf if flip.nearest is None or flip.nearest.chance is None else -flip.nearest.chance
+
+
 def _sentence(flip: Flip) -> str:
     nearest = flip.nearest
     assert nearest is not None
+    chance = "a choice" if nearest.chance is None else f"chance {show_chance(nearest.chance)}"
     side = "falls below" if nearest.value < flip.base else "rises above"
     unit = f" {flip.unit}" if flip.unit else ""
     more = f"; {len(flip.crossings)} crossings in all" if len(flip.crossings) > 1 else ""
-    return f"{flip.name} {side} {nearest.value:.4g}{unit} (now {flip.base:.4g}; chance {show_chance(nearest.chance)}{more})"
+    return f"{flip.name} {side} {nearest.value:.4g}{unit} (now {flip.base:.4g}; {chance}{more})"
 
 
 def _finite(value: float) -> float | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -131,9 +131,10 @@ class Choice:
         """What the choice comes to; ``replicas`` fixes how many there are, and latencies are then of that fleet."""
         curve, error = self._curves(values)
         rate = np.asarray(self.value(values, "workload.request_rate"), dtype=float)
-        factors = self._factors(values)
+        shape = np.broadcast_shapes(*(np.shape(value) for value in values.values()))
+        factors = self._factors(values, shape)
         capacity = capacity_of(
-            curve, self.limits, ttft_factor=factors[0], tpot_factor=factors[1], scatter=self.scatter
+            curve, self._limits(values), ttft_factor=factors[0], tpot_factor=factors[1], scatter=self.scatter
         ).rate
         with np.errstate(divide="ignore"):
             # a hair below a whole number is that number
@@ -144,7 +145,6 @@ class Choice:
         hour = self._device_hour(values) * gpus
         tokens = self._tokens(values)
         served = rate * np.asarray(self.value(values, "workload.mean_share", 1.0)) * tokens
-        shape = np.broadcast_shapes(*(np.shape(value) for value in values.values()), needed.shape)
         figures = {
             "capacity": capacity, "replicas": count, "gpus": gpus, "usd_per_hour": hour, "usd_per_year": hour * HOURS_PER_YEAR,
             "usd_per_million_tokens": hour / 3600 / served * 1e6, "ttft": ttft, "tpot": tpot,
@@ -152,6 +152,11 @@ class Choice:
         return Outcome(
             interpolation_error=error, **{name: np.broadcast_to(found, shape) for name, found in figures.items()}
         )
+
+    def _limits(self, values: Values) -> tuple[Limit, ...]:
+        """The limits, each as ``target.<name>`` [s] says where that is among the values: an array where cases differ in it."""
+        given: list[Any] = [self.value(values, f"target.{limit.name}", limit.seconds) for limit in self.limits]
+        return tuple(replace(limit, seconds=seconds) for limit, seconds in zip(self.limits, given, strict=True))
 
     def _device_hour(self, values: Values) -> Any:
         if self.hourly is None:
@@ -165,9 +170,11 @@ class Choice:
             return np.asarray(self.value(values, "workload.output_tokens", workload.output_tokens))
         return np.asarray(self.value(values, "workload.input_tokens", workload.input_tokens))
 
-    def _factors(self, values: Values) -> tuple[Array, Array]:
+    def _factors(self, values: Values, shape: tuple[int, ...]) -> tuple[Array, Array]:
+        """Measured over predicted TTFT and TPOT, one of each per case."""
         first, each = (
-            np.asarray(self.value(values, f"prediction.{name}", 1.0), dtype=float) for name in ("ttft", "tpot")
+            np.broadcast_to(np.asarray(self.value(values, f"prediction.{name}", 1.0), dtype=float), shape)
+            for name in ("ttft", "tpot")
         )
         return first, each
 

@@ -41,6 +41,8 @@ def workload_assumptions(choice: Choice, request_rate: float) -> Assumptions:
     items.append(_share("workload.prefix_hit", workload.prefix_hit, "share of the prompt"))
     items.append(Assumption.certain("workload.mean_share", 1.0, unit="mean rate / rate planned for",
                                     source="all requests planned for come, at every hour"))  # fmt: skip
+    items += [Assumption.certain(f"target.{limit.name}", limit.seconds, unit="s", source="chosen, not uncertain", status="fact")
+              for limit in choice.limits]  # fmt: skip
     return Assumptions(tuple(items))
 
 
