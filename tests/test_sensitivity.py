@@ -89,7 +89,9 @@ def test_bars_hold_the_base_and_fall_in_width(weights: list[float], bend: float)
     known = positive(**{f"x{place}": 1.0 + place for place in range(len(weights))})
 
     def metric(values: Mapping[str, Any]) -> Any:
-        return sum(weight * np.log(values[f"x{place}"]) for place, weight in enumerate(weights)) + bend * values["x0"] ** 2
+        return (
+            sum(weight * np.log(values[f"x{place}"]) for place, weight in enumerate(weights)) + bend * values["x0"] ** 2
+        )
 
     found = tornado(metric, known)
     assert all(bar.least <= bar.base <= bar.most for bar in found.bars)
@@ -162,7 +164,9 @@ def test_a_wall_flips_too() -> None:
 
 
 def test_no_value_in_the_range_does_it() -> None:
-    known = Assumptions((*positive(price=2.0, other=1.0), Assumption("share", 0.5, Quantiles((5.0, 95.0), (0.2, 0.8), "logit"))))
+    known = Assumptions(
+        (*positive(price=2.0, other=1.0), Assumption("share", 0.5, Quantiles((5.0, 95.0), (0.2, 0.8), "logit")))
+    )
     found = flips(lambda v: v["price"] + 0 * v["other"], lambda v: 1e3 * v["price"] + v["share"], known)
     assert all(not flip.crossings for flip in found.each)
     assert "no value in the range searched does it alone: price, other, share" in str(found)

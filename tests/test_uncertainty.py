@@ -19,6 +19,7 @@ from infersim.planning import outcome as outcomes
 from infersim.planning.assumptions import Assumption, Assumptions, read_assumption
 from infersim.planning.distributions import Quantiles, Triangular, measured, scaled, score_of
 from infersim.planning.outcome import Choice
+from infersim.planning.service import Scatter, capacity_of, service_curve
 from infersim.planning.uncertainty import MonteCarlo, chance_of, monte_carlo
 from infersim.planning.usual import usual_assumptions
 from infersim.predict.estimate import Estimate
@@ -59,6 +60,16 @@ def test_cost_quantiles_of_a_lognormal_price_are_exact() -> None:
     assert found.base.usd_per_million_tokens == pytest.approx(gpus * 2.0 / 3600 / (200 * 100) * 1e6)
 
 
+def test_base_figures_are_those_of_the_service_curve() -> None:
+    """At base values nothing is drawn: the capacity is the closed form's, and replicas are the load over it, rounded up."""
+    found = only("price.per_hour", 2.0)
+    capacity = float(capacity_of(service_curve(deployment()), read_limits(TARGET)).rate)
+    assert float(found.base.capacity) == pytest.approx(capacity)
+    assert float(found.base.gpus) == math.ceil(100 / capacity)
+    assert float(found.base.ttft) * Scatter().factor(read_limits(TARGET)[0]) <= 1.0
+    assert float(found.base.tpot) * Scatter().factor(read_limits(TARGET)[1]) <= 0.04
+
+
 def test_chance_of_a_lognormal_load_is_exact() -> None:
     """n replicas serve a load R with P(R <= n c); R log-normal with 90% of it within a factor 1.5 of 100 requests/s."""
     found = only("workload.request_rate", (100 / 1.5, 100.0, 150.0))
@@ -87,7 +98,10 @@ def test_errors_of_predictions_have_the_measured_quantiles() -> None:
 def test_correlated_errors_are_drawn_as_measured() -> None:
     known = usual_assumptions(Choice(deployment()), 10.0)
     drawn = known.draw(4000, seed=1)
-    scores = [[known[f"prediction.{m}"].distribution.score(float(v)) for v in drawn[f"prediction.{m}"]] for m in ("ttft", "tpot")]
+    scores = [
+        [known[f"prediction.{m}"].distribution.score(float(v)) for v in drawn[f"prediction.{m}"]]
+        for m in ("ttft", "tpot")
+    ]
     expected = metric_correlation("vllm", "dense")
     assert float(np.corrcoef(scores)[0, 1]) == pytest.approx(expected, abs=0.03)
     assert -1 < expected < 1
@@ -168,7 +182,11 @@ def test_more_gpus_never_lower_the_chance(seed: int, rate: float) -> None:
             assert found.chance(gpus).value >= chance > found.chance(gpus - 1).value
 
 
-@given(st.floats(1.05, 2.0), st.floats(1.05, 2.0), st.sampled_from(["price.per_hour", "workload.request_rate", "workload.output_tokens"]))
+@given(
+    st.floats(1.05, 2.0),
+    st.floats(1.05, 2.0),
+    st.sampled_from(["price.per_hour", "workload.request_rate", "workload.output_tokens"]),
+)
 def test_a_wider_assumption_never_narrows_the_cost(one: float, other: float, name: str) -> None:
     narrow, wide = sorted((one, other))
     base = {"price.per_hour": 2.0, "workload.request_rate": 100.0, "workload.output_tokens": 200.0}[name]
@@ -182,7 +200,9 @@ def test_a_wider_assumption_never_narrows_the_cost(one: float, other: float, nam
 @given(
     st.lists(st.floats(0.01, 0.99), min_size=2, max_size=5, unique=True), st.sampled_from(["log", "linear", "logit"]), st.data()
 )  # fmt: skip
-def test_a_distribution_passes_through_its_quantiles_and_back(values: list[float], scale: Any, data: st.DataObject) -> None:
+def test_a_distribution_passes_through_its_quantiles_and_back(
+    values: list[float], scale: Any, data: st.DataObject
+) -> None:
     values = sorted(values)
     percents = sorted(data.draw(st.lists(st.integers(1, 99), min_size=len(values), max_size=len(values), unique=True)))
     known = Quantiles(tuple(map(float, percents)), tuple(values), scale)
@@ -254,7 +274,9 @@ def test_an_embedding_model_has_no_output() -> None:
     found = monte_carlo(one, target="ttft=200ms", request_rate=2000, samples=300)
     assert "workload.output_tokens" not in found.assumptions.names
     assert "prediction.tpot" not in found.assumptions.names
-    assert found.base.usd_per_million_tokens == pytest.approx(float(found.base.usd_per_hour) / 3.6e9 / (2000 * 500) * 1e12)
+    assert found.base.usd_per_million_tokens == pytest.approx(
+        float(found.base.usd_per_hour) / 3.6e9 / (2000 * 500) * 1e12
+    )
 
 
 def test_sequences_longer_than_the_model_are_counted() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -104,7 +105,7 @@ def compare(
 def _show(found: Comparison, tornado: bool, figure: str | None, chances: bool, sources: bool) -> None:
     typer.echo(str(found))
     for side in found.sides:
-        typer.echo(f"\n{side.letter}  {side.uncertain.sentence}")
+        typer.echo("\n" + textwrap.fill(f"{side.letter}  {side.uncertain.sentence}", 80, subsequent_indent="   "))
         if chances:
             for gpus in dict.fromkeys(filter(None, map(side.uncertain.gpus_for, SHOWN_CHANCES))):
                 chance = side.uncertain.chance(gpus)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from infersim.errors import DoesNotFitError, SpecError, UnsupportedError, did_yo
 from infersim.ops.base import Numbers
 from infersim.planning.distributions import Array
 from infersim.planning.lattice import exact_curves, interpolated_curves
-from infersim.planning.service import Scatter, ServiceCurve, capacity_of
+from infersim.planning.service import Scatter, ServiceCurve, capacity_of, tail_factor
 from infersim.predict.estimate import Estimate
 from infersim.serving.target import Limit
 
@@ -133,9 +133,7 @@ class Choice:
         rate = np.asarray(self.value(values, "workload.request_rate"), dtype=float)
         shape = np.broadcast_shapes(*(np.shape(value) for value in values.values()))
         factors = self._factors(values, shape)
-        capacity = capacity_of(
-            curve, self._limits(values), ttft_factor=factors[0], tpot_factor=factors[1], scatter=self.scatter
-        ).rate
+        capacity = capacity_of(curve, self._limits(values), ttft_factor=factors[0], tpot_factor=factors[1]).rate
         with np.errstate(divide="ignore"):
             # a hair below a whole number is that number
             needed = np.where(capacity > 0, np.maximum(np.ceil(rate / capacity * (1 - 1e-9)), 1.0), np.inf)
@@ -154,9 +152,14 @@ class Choice:
         )
 
     def _limits(self, values: Values) -> tuple[Limit, ...]:
-        """The limits, each as ``target.<name>`` [s] says where that is among the values: an array where cases differ in it."""
-        given: list[Any] = [self.value(values, f"target.{limit.name}", limit.seconds) for limit in self.limits]
-        return tuple(replace(limit, seconds=seconds) for limit, seconds in zip(self.limits, given, strict=True))
+        """The limits as limits on means, arrays where cases differ in ``target.<name>`` [s] or in how latencies scatter."""
+        found = []
+        for limit in self.limits:
+            metric = "tpot" if limit.metric == "itl" else limit.metric
+            variation = self.value(values, f"scatter.{metric}", getattr(self.scatter, metric))
+            seconds: Any = self.value(values, f"target.{limit.name}", limit.seconds)
+            found.append(Limit(limit.metric, None, seconds / tail_factor(limit.percentile, variation)))
+        return tuple(found)
 
     def _device_hour(self, values: Values) -> Any:
         if self.hourly is None:

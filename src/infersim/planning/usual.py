@@ -13,6 +13,8 @@ LENGTH_RANGE = 1.25
 """Mean lengths of the coming workload lie within this factor, nine times in ten. A guess."""
 RATE_RANGE = 1.3
 PRICE_RANGE = 1.2
+SCATTER_RANGE = 1.5
+"""How latencies of single requests scatter about their mean, for limits on percentiles. A guess."""
 ODDS_RANGE = 2.0
 """Odds of a shared prefix, and of an accepted draft, lie within this factor."""
 
@@ -41,6 +43,11 @@ def workload_assumptions(choice: Choice, request_rate: float) -> Assumptions:
     items.append(_share("workload.prefix_hit", workload.prefix_hit, "share of the prompt"))
     items.append(Assumption.certain("workload.mean_share", 1.0, unit="mean rate / rate planned for",
                                     source="all requests planned for come, at every hour"))  # fmt: skip
+    scattered = {
+        "tpot" if limit.metric == "itl" else limit.metric for limit in choice.limits if limit.percentile is not None
+    }
+    items += [_factor(f"scatter.{metric}", getattr(choice.scatter, metric), SCATTER_RANGE, "coefficient of variation")
+              for metric in ("ttft", "tpot", "e2e") if metric in scattered]  # fmt: skip
     items += [Assumption.certain(f"target.{limit.name}", limit.seconds, unit="s", source="chosen, not uncertain", status="fact")
               for limit in choice.limits]  # fmt: skip
     return Assumptions(tuple(items))
