@@ -118,7 +118,7 @@ def _show(found: Comparison, tornado: bool, figure: str | None, chances: bool, s
         owners = "".join(letter for letter, listed in notes.items() if note in listed)
         typer.echo(note if len(owners) == len(notes) else f"{owners}: {note}")
     if sources:
-        typer.echo(f"\n{found.assumptions}\n")
+        typer.echo(f"\n{found.assumed()}\n")
         for line in found.sources:
             typer.echo(line)
     else:

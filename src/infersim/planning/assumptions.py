@@ -201,10 +201,11 @@ class Assumptions:
         return [item.to_dict() for item in self.items]
 
     def __str__(self) -> str:
-        lines = [f"{'assumption':<30}{'low':>10}{'base':>10}{'high':>10}  status  unit"]
+        width = max((len(item.name) for item in self.items), default=0) + 1
+        lines = [f"{'assumption':<{width}}{'low':>9}{'base':>9}{'high':>9}  status  unit"]
         for item in self.items:
-            shown = "".join(f"{value:>10.4g}" for value in (item.low, item.base, item.high))
-            lines.append(f"{item.name:<30}{shown}  {item.status:<6}  {item.unit}".rstrip())
+            shown = "".join(f"{value:>9.4g}" for value in (item.low, item.base, item.high))
+            lines.append(f"{item.name:<{width}}{shown}  {item.status:<6}  {item.unit}".rstrip())
         return "\n".join(lines)
 
 

@@ -134,10 +134,15 @@ class Comparison:
             found, bars=tuple(replace(bar, name=bar.name.removeprefix(f"{side.name}.")) for bar in found.bars)
         )
 
+    def assumed(self) -> str:
+        """The assumptions as a table, options by their letters."""
+        items = (replace(item, name=_lettered(item.name, self.sides)) for item in self.assumptions)
+        return str(Assumptions(tuple(items)))
+
     @property
     def sources(self) -> list[str]:
         """What the comparison rests on: the assumptions first, then each option's data."""
-        found = [f"{item.name}: {item.status}, {item.source}" for item in self.assumptions]
+        found = [f"{_lettered(item.name, self.sides)}: {item.status}, {item.source}" for item in self.assumptions]
         return found + [f"{side.letter}: {line}" for side in self.sides for line in side.loaded.sources]
 
     def to_dict(self) -> dict[str, Any]:
@@ -172,7 +177,7 @@ class Comparison:
         lines = [f"From {pair.a} to {pair.b}:"]
         lines += _wrapped("differs in " + "; ".join(f"{d.what}: {d.a} -> {d.b}" for d in pair.differences))
         if pair.way:
-            told = "; ".join(f"{c.what} x{c.ratio:.2f} -> {c.figure:,.0f}" for c in pair.way)
+            told = "; ".join(f"{c.what} x{c.ratio:.2f} -> {_money(c.figure)}" for c in pair.way)
             lines += _wrapped(f"{PLURAL[self.figure]}, change by change: {told}")
         lines += _ops(pair)
         sides = {side.letter: side for side in self.sides}
@@ -197,8 +202,12 @@ def _table(sides: tuple[Side, ...]) -> list[str]:
     for metric in ("ttft", "tpot"):
         row(f"{metric.upper()} at the load", *(_latency(side, metric) for side in sides))
         row("  90% interval", *(_interval(side, metric) for side in sides))
+
+    def priced(side: Side) -> bool:
+        return not math.isnan(side.figure("usd_per_year"))
+
     row("USD/h per GPU", *(_number(side.loaded.price_per_hour) for side in sides))
-    row("USD/year", *(_number(side.figure("usd_per_year")) for side in sides))
+    row("USD/year", *(_money(side.figure("usd_per_year")) if priced(side) else "-" for side in sides))
     row("  90% range", *(_range(side, "usd_per_year") for side in sides))
     row("USD/M tokens", *(_number(side.figure("usd_per_million_tokens")) for side in sides))
     row("chance: cheapest", *(show_chance(side.chance_cheapest) for side in sides))
@@ -249,7 +258,17 @@ def _interval(side: Side, metric: str) -> str:
 
 def _range(side: Side, figure: str) -> str:
     low, high = (side.uncertain.quantile(figure, percent) for percent in (5, 95))
-    return "-" if math.isnan(low) else f"{_number(low)} - {_number(high)}"
+    return "-" if math.isnan(low) else f"{_money(low)} - {_money(high)}"
+
+
+def _money(value: float) -> str:
+    """An amount in few characters: 320 k, 1.43 M."""
+    if not math.isfinite(value):
+        return "none"
+    for size, letter in ((1e9, " G"), (1e6, " M"), (1e3, " k")):
+        if abs(value) >= size:
+            return f"{value / size:.3g}{letter}"
+    return f"{value:.3g}"
 
 
 def _number(value: float | None) -> str:
