@@ -19,12 +19,15 @@ from infersim.planning import outcome as outcomes
 from infersim.planning.assumptions import Assumption, Assumptions, read_assumption
 from infersim.planning.distributions import Quantiles, Triangular, measured, scaled, score_of
 from infersim.planning.outcome import Choice
+from infersim.planning.sensitivity import tornado
 from infersim.planning.service import Scatter, capacity_of, service_curve
 from infersim.planning.uncertainty import MonteCarlo, chance_of, monte_carlo
 from infersim.planning.usual import usual_assumptions
 from infersim.predict.estimate import Estimate
 from infersim.predict.interval import metric_correlation, regime, shared_error
 from infersim.serving.target import read_limits
+from infersim.validate.chances import reliability, stated_and_kept
+from infersim.validate.serving import shipped_serving_points
 
 NORMAL = NormalDist()
 TARGET = "ttft_p95=1s,tpot_p95=40ms"
@@ -58,6 +61,40 @@ def test_cost_quantiles_of_a_lognormal_price_are_exact() -> None:
     assert set(found.outcome.gpus) == {gpus}
     # USD/h over tokens/h: 200 output tokens x 100 requests/s
     assert found.base.usd_per_million_tokens == pytest.approx(gpus * 2.0 / 3600 / (200 * 100) * 1e6)
+
+
+def test_terms_of_ownership_are_assumptions_like_others() -> None:
+    """30,000 USD a device over y years, 700 W at PUE 1.3 and p USD/kWh: (30000 / y + 0.91 x 8760 p) / 8760 USD an hour."""
+    terms = (Assumption.around("years", 4.0, 3.0, 5.0), Assumption.around("energy.price", 0.1, 0.06, 0.2))
+    owned = Choice(
+        deployment(), read_limits(TARGET), terms=terms,
+        hourly=lambda v: 30_000 / np.asarray(v["years"]) / 8760 + 0.7 * 1.3 * np.asarray(v["energy.price"]),
+    )  # fmt: skip
+    found = monte_carlo(owned, request_rate=100, samples=400)
+    hour = 30_000 / 4 / 8760 + 0.91 * 0.1
+    assert float(found.base.usd_per_year) == pytest.approx(hour * 8760 * float(found.base.gpus))
+    assert "price.per_hour" not in found.assumptions.names
+    bars = {bar.name: bar for bar in tornado(lambda v: owned.outcome(v).usd_per_year, found.assumptions).bars}
+    assert bars["years"].low / bars["years"].base == pytest.approx((30_000 / 3 / 8760 + 0.091) / hour)
+    assert bars["energy.price"].high > bars["energy.price"].base > bars["energy.price"].low
+
+
+def test_a_price_may_turn_out_to_be_the_middle_one_on_file() -> None:
+    """Planned with the cheapest of the prices on file; the 95% quantile is their median where that is far above."""
+    one = deployment()
+    quotes = [price.per_hour for price in one.machine.accelerator.prices if price.kind == "on_demand"]
+    known = usual_assumptions(Choice(one), 10.0)["price.per_hour"]
+    assert known.base == one.price_per_hour
+    assert known.high == pytest.approx(max(1.2 * known.base, float(np.median(quotes))))  # type: ignore[arg-type]
+    own = usual_assumptions(Choice(deployment(price_per_hour=2.0)), 10.0)["price.per_hour"]
+    assert (own.low, own.high) == pytest.approx((2.0 / 1.2, 2.0 * 1.2))
+
+
+def test_stated_chances_are_kept_by_measurements() -> None:
+    """Of targets stated to be kept with some chance, measured points keep about as many (points that the fit may see)."""
+    points = shipped_serving_points()[::7]
+    for row in reliability(stated_and_kept(points, judging=False)):
+        assert row.kept == pytest.approx(row.stated, abs=0.12)
 
 
 def test_base_figures_are_those_of_the_service_curve() -> None:

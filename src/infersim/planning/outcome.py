@@ -12,6 +12,7 @@ import numpy as np
 
 from infersim.errors import DoesNotFitError, SpecError, UnsupportedError, did_you_mean
 from infersim.ops.base import Numbers
+from infersim.planning.assumptions import Assumption
 from infersim.planning.distributions import Array
 from infersim.planning.lattice import exact_curves, interpolated_curves
 from infersim.planning.service import Scatter, ServiceCurve, capacity_of, tail_factor
@@ -73,7 +74,9 @@ class Choice:
     whole_nodes: bool = False
     scatter: Scatter = field(default_factory=Scatter)
     hourly: Callable[[Values], Numbers] | None = None
-    """USD per device and hour, as a function of the choice's assumptions; ``price.per_hour`` where there is none."""
+    """USD per device and hour as a function of the choice's assumptions, for owned devices say; ``price.per_hour`` where there is none."""
+    terms: tuple[Assumption, ...] = ()
+    """The assumptions that ``hourly`` reads."""
 
     def __post_init__(self) -> None:
         if not self.deployment.fits:

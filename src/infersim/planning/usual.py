@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import statistics
+from dataclasses import replace
 from typing import Any
 
 from infersim.planning.assumptions import Assumption, Assumptions
@@ -73,8 +75,9 @@ def own_assumptions(choice: Choice) -> Assumptions:
         if generates:
             pair = (f"{mark}prediction.ttft", f"{mark}prediction.tpot")
             correlations[pair] = metric_correlation(deployment.machine.engine.name, kind)
-    if choice.hourly is None:
-        items += _price(choice, mark)
+    items += (
+        [replace(item, name=f"{mark}{item.name}") for item in choice.terms] if choice.hourly else _price(choice, mark)
+    )
     if deployment.drafter is not None and deployment.drafter.reached:
         items.append(_share(f"{mark}speculation.acceptance", deployment.drafter.reached[0], "of the first draft"))
     return Assumptions(tuple(items), correlations)
@@ -84,8 +87,13 @@ def _price(choice: Choice, mark: str) -> list[Assumption]:
     price = choice.deployment.price_per_hour
     if price is None:
         return []
-    source = f"base: {choice.deployment.price_source}; range: guess of a factor {PRICE_RANGE:g}"
-    return [_factor(f"{mark}price.per_hour", price, PRICE_RANGE, "USD/h per GPU", source)]
+    name, unit, told = f"{mark}price.per_hour", "USD/h per GPU", f"base: {choice.deployment.price_source}"
+    quotes = [p.per_hour for p in choice.deployment.machine.accelerator.prices if p.kind == "on_demand" and p.per_hour]
+    middle = statistics.median(quotes) if price in quotes else 0.0
+    if middle <= price * PRICE_RANGE:
+        return [_factor(name, price, PRICE_RANGE, unit, f"{told}; range: guess of a factor {PRICE_RANGE:g}")]
+    source = f"{told}; high: the middle one of {len(quotes)} prices on file; low: guess of a factor {PRICE_RANGE:g}"
+    return [Assumption.around(name, price, price / PRICE_RANGE, middle, unit=unit, source=source)]
 
 
 def _factor(name: str, base: float, factor: float, unit: str, source: str = "") -> Assumption:
