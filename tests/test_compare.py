@@ -17,7 +17,7 @@ from infersim import compare, estimate
 from infersim.cli.app import main
 from infersim.cli.compare import read_option
 from infersim.errors import DoesNotFitError, SpecError, UnsupportedError
-from infersim.planning.assumptions import Assumptions
+from infersim.planning.assumptions import Assumption, Assumptions
 from infersim.planning.compare import _correlations
 from infersim.planning.comparison import Comparison
 from infersim.planning.outcome import Choice
@@ -26,6 +26,7 @@ from infersim.planning.uncertainty import monte_carlo
 from infersim.planning.usual import own_assumptions
 from infersim.predict.estimate import Estimate
 from infersim.report.planning import plot_comparison, probability_plot, tornado_plot
+from infersim.serving.target import read_limits
 
 SMALL = "meta-llama/Llama-3.1-8B"
 CHAT = {"input_tokens": 1500, "output_tokens": 300, "prefix_hit": 0.25}
@@ -109,6 +110,46 @@ def test_equal_deployments_differ_in_price_alone() -> None:
     assert [d.what for d in found.pairs[0].differences] == ["price"]
     assert found.pairs[0].way[0].ratio == pytest.approx(1.25)
     assert {op.difference for op in found.pairs[0].ops} == {0.0}
+
+
+def test_rent_against_ownership() -> None:
+    """The same deployment rented at 2.29 and owned at 20,000 USD over `years` with power at `energy.price`: GPUs are the same in every
+    world; the choice flips where years make both hours cost the same."""
+    years = Assumption.around("years", 3.0, 2.0, 5.0)
+    power = Assumption.around("energy.price", 0.1, 0.05, 0.2, unit="USD/kWh")
+
+    def hourly(values: Any) -> Any:
+        return 20_000 / (np.asarray(values["years"]) * 8760) + np.asarray(values["energy.price"])
+
+    limits = read_limits(LOAD["target"])
+    told = {name: value for name, value in LOAD.items() if name != "target"}
+    rent = Choice(one(price_per_hour=1.0), limits)
+    own, other = (Choice(one(gpu), limits, hourly=hourly, terms=(years, power)) for gpu in ("H100-SXM", "H200-SXM"))
+    found = compare(rent, own, **told)
+    assert found.sides[1].device_hour == pytest.approx(20_000 / 3 / 8760 + 0.1)
+    assert np.array_equal(found.sides[0].uncertain.outcome.gpus, found.sides[1].uncertain.outcome.gpus)
+    assert [d.what for d in found.pairs[0].differences] == ["price"]
+    assert [c.what for c in found.pairs[0].way] == ["price"]
+    crossing = next(flip for flip in found.pairs[0].flips.each if flip.name == "years").crossings[0]
+    assert crossing.value == pytest.approx(20_000 / (1.0 - 0.1) / 8760, rel=1e-4)
+    both = compare(own, other, **told)
+    assert both.assumptions.names.count("energy.price") == 1
+    assert not any(name.endswith(".years") for name in both.assumptions.names)
+    dearer = replace(other, terms=(years, replace(power, base=0.15)))
+    apart = compare(own, dearer, names=("a", "b"), **told)
+    assert {"years", "a.energy.price", "b.energy.price"} <= set(apart.assumptions.names)
+
+
+def test_a_base_value_that_is_changed_is_shown() -> None:
+    """Longer prompts than the estimates were made for: what is shown is for the longer ones."""
+    found = compare(one(), one("A100-SXM"), assumptions={"workload.input_tokens": (2500, 3000, 3500)}, **LOAD)
+    longer = compare(
+        *(estimate(SMALL, gpu, **(CHAT | {"input_tokens": 3000})) for gpu in ("H100-SXM", "A100-SXM")), **LOAD
+    )
+    for side, expected in zip(found.sides, longer.sides, strict=True):
+        assert side.figure("gpus") == expected.figure("gpus")
+        assert side.loaded.ttft == pytest.approx(expected.loaded.ttft)
+    assert found.pairs[0].way[-1].figure == pytest.approx(found.sides[1].figure("usd_per_year"))
 
 
 def test_worlds_are_shared_and_errors_partly() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -51,11 +51,11 @@ class OpDifference:
         return self.b - self.a
 
 
-def settings_of(deployment: Estimate) -> dict[str, str]:
-    """The settings of a deployment that a comparison names."""
+def settings_of(choice: Choice, values: Mapping[str, Numbers]) -> dict[str, str]:
+    """The settings of a choice that a comparison names."""
+    deployment, hour = choice.deployment, float(choice.device_hour(values))
     system = deployment.machine.system
     knobs = deployment.knobs.model_dump(exclude_defaults=True)
-    price = deployment.price_per_hour
     return {
         "model": deployment.model.name,
         "GPU": deployment.machine.accelerator.name,
@@ -66,13 +66,13 @@ def settings_of(deployment: Estimate) -> dict[str, str]:
         "engine": f"{deployment.machine.engine.name} {deployment.machine.engine.version}",
         "knobs": ", ".join(f"{name} {value}" for name, value in knobs.items()) or "defaults",
         "drafts": str(deployment.drafter.speculation) if deployment.drafter is not None else "none",
-        "price": f"{price:g} USD/h" if price is not None else "none",
+        "price": f"{hour:.4g} USD/h{' owned' if choice.hourly else ''}" if math.isfinite(hour) else "none",
     }
 
 
-def differences(a: Estimate, b: Estimate) -> tuple[Difference, ...]:
-    """The settings in which two deployments differ."""
-    one, two = settings_of(a), settings_of(b)
+def differences(a: Choice, b: Choice, values: Mapping[str, Numbers]) -> tuple[Difference, ...]:
+    """The settings in which two choices differ."""
+    one, two = settings_of(a, values), settings_of(b, values)
     if one["GPU"] != two["GPU"]:
         two["system"] = one["system"]  # goes with the GPU
     return tuple(Difference(what, one[what], two[what]) for what in one if one[what] != two[what])
@@ -106,51 +106,42 @@ def _arguments(deployment: Estimate) -> dict[str, dict[str, Any]]:
         "precision": {"precision": deployment.precision},
         "engine": {"engine": deployment.machine.engine, "knobs": deployment.knobs},
         "drafts": {"speculation": deployment.drafter.speculation if deployment.drafter is not None else None},
-        "price": {"price_per_hour": deployment.price_per_hour},
     }  # fmt: skip
 
 
 def way(a: Choice, b: Choice, values: Mapping[str, Numbers], figure: str) -> tuple[Change, ...]:
-    """The figure of A, changed setting by setting into B: GPU, parallelism, precision, engine with its knobs, drafts, price.
+    """The figure of A, changed setting by setting into B: GPU, parallelism, precision, engine with its knobs, drafts, price or terms
+    with B's other assumptions.
 
     The order is fixed and what a change does depends on it; the product of the ratios does not. A change that the model or the memory
-    does not allow by itself is joined to the next one. Assumptions that belong to A or B alone stay at their base: errors of
-    predictions at 1.
+    does not allow by itself is joined to the next one.
     """
     start, end = _arguments(a.deployment), _arguments(b.deployment)
-    workload, shared = (
-        a.deployment.workload,
-        {name: value for name, value in values.items() if name.startswith("workload.")},
-    )
+    workload = a.deployment.workload
     told: dict[str, Any] = {
         "input_tokens": workload.input_tokens, "output_tokens": workload.output_tokens, "prefix_hit": workload.prefix_hit,
         "mode": a.deployment.machine.mode, "sampler": a.deployment.sampler,
     }  # fmt: skip
-    before = _figure(a, a.deployment, shared, figure)
-    found, joined, current = [], list[str](), dict(start)
+    found: list[Change] = []
+    before, joined, current = float(a.outcome(values).figure(figure)), list[str](), dict(start)
+
+    def reach(after: float) -> None:
+        nonlocal before, joined
+        found.append(Change(" and ".join(joined), after, after / before if math.isfinite(before) else math.nan))
+        before, joined = after, []
+
     for group in start:
         if start[group] == end[group]:
             continue
         joined.append(group)
         current[group] = end[group]
         try:
-            reached = b.deployment if current == end else estimate(**told, **_flat(current))
-            after = _figure(b, reached, shared, figure) if reached.fits else math.nan
+            changed = estimate(**told, **{name: value for part in current.values() for name, value in part.items()})
+            reach(float(replace(a, deployment=changed).outcome(values).figure(figure)))
         except InferSimError:
             continue
-        if math.isnan(after):
-            continue
-        ratio = after / before if before and math.isfinite(before) else math.nan
-        found.append(Change(" and ".join(joined), after, ratio))
-        before, joined = after, []
+    last = float(b.outcome(values).figure(figure))
+    if joined or last != before:
+        joined.append("price" if figure != "gpus" else "assumptions")
+        reach(last)
     return tuple(found)
-
-
-def _flat(groups: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    return {name: value for group in groups.values() for name, value in group.items()}
-
-
-def _figure(like: Choice, deployment: Estimate, values: Mapping[str, Numbers], figure: str) -> float:
-    choice = Choice(deployment, like.limits, whole_nodes=like.whole_nodes, scatter=like.scatter, hourly=like.hourly)
-    price = {} if deployment.price_per_hour is None else {"price.per_hour": deployment.price_per_hour}
-    return float(choice.outcome({**values, **price}).figure(figure))

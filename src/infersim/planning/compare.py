@@ -24,6 +24,9 @@ from infersim.predict.estimate import Estimate
 from infersim.predict.interval import metric_correlation, shared_error
 from infersim.serving.target import Limit, read_limits
 
+LENGTHS = ("input_tokens", "output_tokens", "prefix_hit")
+"""Of a workload; options must agree in them."""
+
 
 def compare(
     *options: Estimate | Option | Choice,
@@ -57,7 +60,7 @@ def compare(
     rate = check_rate(request_rate)
     known = workload_assumptions(choices[0], rate)
     for choice in choices:
-        known = known.joined(own_assumptions(choice))
+        known = known.joined(own_assumptions(choice, _shared_terms(choices)))
     known = Assumptions(known.items, {**known.correlations, **_correlations(choices, known)})
     if assumptions:
         known = known.changed(_named(assumptions, choices, known))
@@ -73,7 +76,10 @@ def compare(
     chances = _cheapest([side.uncertain.outcome for side in sides], figure)
     sides = [replace(side, chance_cheapest=chance) for side, chance in zip(sides, chances, strict=True)]
     best = min(sides, key=lambda side: (side.figure(figure), side.figure("gpus")))
-    pairs = [_pair(one, two, known, base, figure) for one, two in combinations(sides, 2) if best in (one, two)]
+    pairs = [
+        _pair(one, two, known, base, figure, [side.name for side in sides if side not in (one, two)])
+        for one, two in combinations(sides, 2) if best in (one, two)
+    ]  # fmt: skip
     return Comparison(tuple(sides), tuple(pairs), known, figure, rate, choices[0].limits, seed)
 
 
@@ -106,7 +112,7 @@ def _choices(
             )
     first = found[0]
     for choice in found[1:]:
-        for field in ("input_tokens", "output_tokens", "prefix_hit"):
+        for field in LENGTHS:
             given = [getattr(one.deployment.workload, field) for one in (first, choice)]
             if given[0] != given[1]:
                 raise SpecError(f"the options answer different workloads: {given[0]:g} and {given[1]:g}", field=field)
@@ -129,6 +135,12 @@ def _labels(choices: Sequence[Choice]) -> list[str]:
     ]
 
 
+def _shared_terms(choices: Sequence[Choice]) -> frozenset[str]:
+    """Names of the terms that are the same wherever they occur, such as the price of electricity at one site."""
+    terms = [item for choice in choices for item in choice.terms]
+    return frozenset(item.name for item in terms if all(other == item for other in terms if other.name == item.name))
+
+
 def _named(given: Mapping[str, Any], choices: Sequence[Choice], known: Assumptions) -> dict[str, Any]:
     """Assumptions as users name them, under the names that they have here."""
     found: dict[str, Any] = {}
@@ -144,7 +156,7 @@ def _named(given: Mapping[str, Any], choices: Sequence[Choice], known: Assumptio
 
 
 def _correlations(choices: Sequence[Choice], known: Assumptions) -> dict[tuple[str, str], float]:
-    """How errors of predictions and prices of the options go together."""
+    """How errors of predictions, prices and acceptance of the options go together."""
     found: dict[tuple[str, str], float] = {}
     for one, two in combinations(choices, 2):
         a, b = one.deployment, two.deployment
@@ -157,6 +169,8 @@ def _correlations(choices: Sequence[Choice], known: Assumptions) -> dict[tuple[s
             found[f"{one.name}.prediction.{first}", f"{two.name}.prediction.{second}"] = across
         same_gpu = a.machine.accelerator.name == b.machine.accelerator.name
         found[f"{one.name}.price.per_hour", f"{two.name}.price.per_hour"] = 1.0 if same_gpu else 0.0
+        same_drafts = a.drafter is not None and b.drafter is not None and a.drafter.speculation == b.drafter.speculation
+        found[f"{one.name}.speculation.acceptance", f"{two.name}.speculation.acceptance"] = 1.0 if same_drafts else 0.0
     return {pair: value for pair, value in found.items() if value and all(name in known.names for name in pair)}
 
 
@@ -177,15 +191,18 @@ def _alike(a: Estimate, b: Estimate, metric: str) -> float:
 
 def _side(letter: str, choice: Choice, found: MonteCarlo, base: Mapping[str, float]) -> Side:
     """An option at its share of the load, as planned."""
-    planned, deployment = found.base, choice.deployment
+    planned = found.base
+    workload = choice.deployment.workload.model_copy(
+        update={name: base[f"workload.{name}"] for name in LENGTHS if f"workload.{name}" in base}
+    )
+    deployment = replace(choice.deployment, workload=workload)
     curve = service_curve(deployment)
     sustained = capacity_of(curve, choice.limits, scatter=choice.scatter)
     bound = int(sustained.bound)
     each = float(base["workload.request_rate"]) / float(planned.replicas) if np.isfinite(planned.replicas) else 0.0
     users = float(curve.at(min(each, float(curve.rate[-1]))).users)
-    return Side(
-        letter, choice, at_load(deployment, users), found, choice.limits[bound].name if bound >= 0 else "throughput"
-    )
+    name = choice.limits[bound].name if bound >= 0 else "throughput"
+    return Side(letter, choice, at_load(deployment, users), found, name, float(choice.device_hour(base)))
 
 
 def _cheapest(outcomes: Sequence[Outcome], figure: str) -> list[float]:
@@ -196,11 +213,13 @@ def _cheapest(outcomes: Sequence[Outcome], figure: str) -> list[float]:
     return [float(share) for share in (won / np.maximum(won.sum(axis=0), 1)).mean(axis=1)]
 
 
-def _pair(one: Side, two: Side, known: Assumptions, base: Mapping[str, float], figure: str) -> Pair:
+def _pair(
+    one: Side, two: Side, known: Assumptions, base: Mapping[str, float], figure: str, others: Sequence[str]
+) -> Pair:
     a, b = one.choice, two.choice
-    own = [item for item in known if not _of_others(item.name, known, (a.name, b.name))]
+    own = [item for item in known if not any(item.name.startswith(f"{name}.") for name in others)]
     return Pair(
-        one.letter, two.letter, differences(a.deployment, b.deployment), way(a, b, base, figure),
+        one.letter, two.letter, differences(a, b, base), way(a, b, base, figure),
         op_differences(one.loaded.steps, two.loaded.steps),
         flips(lambda v: a.outcome(v).figure(figure), lambda v: b.outcome(v).figure(figure), Assumptions(tuple(own)),
               names=(one.letter, two.letter), figure=figure, ranges=_targets(a, base)),
@@ -211,9 +230,3 @@ def _targets(choice: Choice, base: Mapping[str, float]) -> dict[str, tuple[float
     """How far targets are moved to see whether the choice flips."""
     names = [f"target.{limit.name}" for limit in choice.limits]
     return {name: (base[name] / REACH, base[name] * REACH) for name in names}
-
-
-def _of_others(name: str, known: Assumptions, names: tuple[str, str]) -> bool:
-    """Whether an assumption belongs to an option that is not one of the two."""
-    owners = {item.name.rpartition(".prediction.")[0] for item in known if ".prediction." in item.name}
-    return any(name.startswith(f"{owner}.") for owner in owners if owner and owner not in names)

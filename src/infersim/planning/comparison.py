@@ -39,6 +39,8 @@ class Side:
     """The option in every world that was drawn; worlds are the same for all options."""
     bound: str
     """The limit that ends a replica's capacity, or ``throughput``."""
+    device_hour: float
+    """USD per device and hour, rented or owned; not a number where no price is known."""
     chance_cheapest: float = 0.0
 
     @property
@@ -59,7 +61,7 @@ class Side:
             found[f"{metric}_interval_90_s"] = [interval.low, interval.high] if interval else None
         found |= {
             "bound": self.bound,
-            "price_per_gpu_hour_usd": self.loaded.price_per_hour,
+            "price_per_gpu_hour_usd": _finite(self.device_hour),
             "chance_cheapest": self.chance_cheapest,
         }
         gpus_90 = self.uncertain.gpus_for(0.9)
@@ -206,7 +208,7 @@ def _table(sides: tuple[Side, ...]) -> list[str]:
     def priced(side: Side) -> bool:
         return not math.isnan(side.figure("usd_per_year"))
 
-    row("USD/h per GPU", *(_number(side.loaded.price_per_hour) for side in sides))
+    row("USD/h per GPU", *(_number(side.device_hour) for side in sides))
     row("USD/year", *(_money(side.figure("usd_per_year")) if priced(side) else "-" for side in sides))
     row("  90% range", *(_range(side, "usd_per_year") for side in sides))
     row("USD/M tokens", *(_number(side.figure("usd_per_million_tokens")) for side in sides))

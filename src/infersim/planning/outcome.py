@@ -143,7 +143,7 @@ class Choice:
         count = needed if replicas is None else np.broadcast_to(np.asarray(replicas, dtype=float), needed.shape)
         gpus = self.gpus_for(count)
         ttft, tpot = self._latency(curve, factors, rate / count)
-        hour = self._device_hour(values) * gpus
+        hour = self.device_hour(values) * gpus
         tokens = self._tokens(values)
         served = rate * np.asarray(self.value(values, "workload.mean_share", 1.0)) * tokens
         figures = {
@@ -164,10 +164,17 @@ class Choice:
             found.append(Limit(limit.metric, None, seconds / tail_factor(limit.percentile, variation)))
         return tuple(found)
 
-    def _device_hour(self, values: Values) -> Any:
+    def device_hour(self, values: Values) -> Any:
+        """USD per device and hour; not a number where no price is known."""
         if self.hourly is None:
             return np.asarray(self.value(values, "price.per_hour", math.nan), dtype=float)
-        return self.hourly(_Own(self, values))
+        return np.asarray(self.hourly(self.seen(values)), dtype=float)
+
+    def seen(self, values: Values) -> dict[str, Numbers]:
+        """The assumptions under the names that the choice reads: its own in place of shared ones, those of others left out of account."""
+        mark = f"{self.name}."
+        own = {name.removeprefix(mark): value for name, value in values.items() if self.name and name.startswith(mark)}
+        return {**values, **own}
 
     def _tokens(self, values: Values) -> Any:
         generates = self.deployment.model.task == "generate"
@@ -222,17 +229,6 @@ class Choice:
         ttft, tpot = stretched.read(rate, "ttft", "tpot")
         over = rate > stretched.rate[..., -1] * (1 + 1e-9)
         return np.where(over, np.inf, ttft), np.where(over, np.inf, tpot)
-
-
-class _Own(dict[str, Any]):
-    """The assumptions as one choice sees them: its own in place of shared ones."""
-
-    def __init__(self, choice: Choice, values: Values) -> None:
-        mark = f"{choice.name}."
-        own = {
-            name.removeprefix(mark): value for name, value in values.items() if choice.name and name.startswith(mark)
-        }
-        super().__init__({**values, **own})
 
 
 def _stretched(curve: ServiceCurve, ttft_factor: Array, tpot_factor: Array, cases: tuple[int, ...]) -> ServiceCurve:

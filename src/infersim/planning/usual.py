@@ -55,9 +55,9 @@ def workload_assumptions(choice: Choice, request_rate: float) -> Assumptions:
     return Assumptions(tuple(items))
 
 
-def own_assumptions(choice: Choice) -> Assumptions:
-    """What one choice alone rests on: errors of its prediction, its price, acceptance of its drafts; under its name where it has
-    one."""
+def own_assumptions(choice: Choice, shared: frozenset[str] = frozenset()) -> Assumptions:
+    """What one choice alone rests on: errors of its prediction, its price or terms, acceptance of its drafts; under its name where it
+    has one. Terms named in ``shared`` are those of all choices."""
     deployment = choice.deployment
     mark = f"{choice.name}." if choice.name else ""
     items: list[Assumption] = []
@@ -75,9 +75,9 @@ def own_assumptions(choice: Choice) -> Assumptions:
         if generates:
             pair = (f"{mark}prediction.ttft", f"{mark}prediction.tpot")
             correlations[pair] = metric_correlation(deployment.machine.engine.name, kind)
-    items += (
-        [replace(item, name=f"{mark}{item.name}") for item in choice.terms] if choice.hourly else _price(choice, mark)
-    )
+    if choice.hourly is None:
+        items += _price(choice, mark)
+    items += [item if item.name in shared else replace(item, name=f"{mark}{item.name}") for item in choice.terms]
     if deployment.drafter is not None and deployment.drafter.reached:
         items.append(_share(f"{mark}speculation.acceptance", deployment.drafter.reached[0], "of the first draft"))
     return Assumptions(tuple(items), correlations)
