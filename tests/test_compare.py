@@ -51,7 +51,7 @@ def test_sides_are_what_each_is_alone() -> None:
         assert side.figure("usd_per_year") == pytest.approx(
             side.figure("gpus") * 8760 * (side.choice.deployment.price_per_hour or 0.0)
         )
-        assert side.figure("capacity") * float(side.uncertain.base.replicas) >= 60
+        assert side.figure("capacity") * float(side.uncertain.base.replicas[0]) >= 60
         assert side.loaded.ttft == pytest.approx(side.figure("ttft"), rel=0.05)
         assert side.loaded.tpot == pytest.approx(side.figure("tpot"), rel=0.05)
 
@@ -186,6 +186,35 @@ def test_three_options_and_the_best_of_a_plan() -> None:
     assert found.cheapest.figure("gpus") == options[0].devices
 
 
+def test_pools_of_a_plan_are_compared_as_planned() -> None:
+    """GPUs, replicas and latency of two pools are those that the search found; with doubts no number of GPUs is certain."""
+    options = plan(SMALL, "H100-SXM", input_tokens=1500, output_tokens=300, request_rate=60, verify=0, target=LOAD["target"]).options
+    pools = [next(option for option in options if (option.prefill is not None) == wanted) for wanted in (True, False)]
+    found = compare(*pools, request_rate=60, samples=300)
+    first = found.sides[0]
+    assert first.figure("gpus") == pools[0].devices
+    assert [float(n) for n in first.uncertain.base.replicas] == [pools[0].replicas, pools[0].prefill_replicas]
+    assert first.figure("tpot") == pytest.approx(pools[0].tpot, rel=1e-3)
+    assert first.figure("ttft") <= pools[0].ttft * (1 + 1e-6)
+    assert found.pairs[0].differences[0].what == "pools"
+    assert found.pairs[0].way[-1].figure == pytest.approx(found.sides[1].figure("usd_per_year"))
+    assert max(map(len, str(found).splitlines())) <= 80
+    json.dumps(found.to_dict(), allow_nan=False)
+    values = [first.uncertain.chance(gpus).value for gpus in range(20)]
+    assert values == sorted(values)
+    assert 0.05 < first.uncertain.chance(pools[0].devices).value < 0.999
+    slower = first.choice.outcome(found.assumptions.base() | {f"{first.name}.prediction.ttft": np.array([1.0, 1.5, 3.0])})
+    assert (np.diff(slower.gpus) >= 0).all()
+    assert (np.diff(slower.ttft) > 0).all() or (np.diff(slower.gpus) > 0).any()
+
+
+def test_one_option_alone_has_doubts_too() -> None:
+    found = compare(one(), **LOAD)
+    assert found.pairs == ()
+    assert "chance: cheapest" not in str(found)
+    assert found.cheapest is found.sides[0]
+
+
 def test_without_prices_gpus_decide() -> None:
     found = compare(one(), replace(one("A100-SXM"), price_per_hour=None), **LOAD)
     assert found.figure == "gpus"
@@ -250,8 +279,8 @@ def test_bad_input_is_a_kind_sentence(arguments: dict[str, Any], said: str) -> N
 
 
 def test_options_that_cannot_be_compared() -> None:
-    with pytest.raises(SpecError, match="two to 8"):
-        compare(one(), **LOAD)
+    with pytest.raises(SpecError, match="one to 8"):
+        compare(**LOAD)
     with pytest.raises(SpecError, match=r"infersim\.estimate"):
         compare(one(), "H100-SXM", **LOAD)  # type: ignore[arg-type]
     with pytest.raises(SpecError, match="different workloads"):

@@ -57,10 +57,11 @@ def settings_of(choice: Choice, values: Mapping[str, Numbers]) -> dict[str, str]
     system = deployment.machine.system
     knobs = deployment.knobs.model_dump(exclude_defaults=True)
     return {
+        "pools": "one" if choice.prefill is None else "prefill and decode",
         "model": deployment.model.name,
         "GPU": deployment.machine.accelerator.name,
         "system": system.name if system else "none",
-        "parallelism": str(deployment.parallelism),
+        "parallelism": " + ".join(str(one.parallelism) for one in choice.pools[::-1]),
         "precision": deployment.precision.name or deployment.precision.weights,
         "KV cache": deployment.precision.kv_cache,
         "engine": f"{deployment.machine.engine.name} {deployment.machine.engine.version}",
@@ -114,8 +115,11 @@ def way(a: Choice, b: Choice, values: Mapping[str, Numbers], figure: str) -> tup
     with B's other assumptions.
 
     The order is fixed and what a change does depends on it; the product of the ratios does not. A change that the model or the memory
-    does not allow by itself is joined to the next one.
+    does not allow by itself is joined to the next one. Where one of the two has pools of its own for prompts there is one step.
     """
+    if a.prefill is not None or b.prefill is not None:
+        one, two = (float(choice.outcome(values).figure(figure)) for choice in (a, b))
+        return (Change("everything", two, two / one if math.isfinite(one) else math.nan),)
     start, end = _arguments(a.deployment), _arguments(b.deployment)
     workload = a.deployment.workload
     told: dict[str, Any] = {

@@ -9,16 +9,17 @@ from typing import Any
 
 import numpy as np
 
-from infersim.errors import SpecError, UnsupportedError
+from infersim.errors import SpecError
 from infersim.planning.assumptions import Assumptions
 from infersim.planning.between import differences, op_differences, way
 from infersim.planning.comparison import LETTERS, Comparison, Pair, Side
+from infersim.planning.disaggregated import decode_curve
 from infersim.planning.flips import REACH, flips
 from infersim.planning.options import Option
 from infersim.planning.outcome import Choice, Outcome
 from infersim.planning.search import at_load
 from infersim.planning.service import capacity_of, service_curve
-from infersim.planning.uncertainty import SAMPLES, MonteCarlo, check_rate
+from infersim.planning.uncertainty import SAMPLES, MonteCarlo, check_rate, choice_of
 from infersim.planning.usual import own_assumptions, workload_assumptions
 from infersim.predict.estimate import Estimate
 from infersim.predict.interval import metric_correlation, shared_error
@@ -38,9 +39,10 @@ def compare(
     seed: int = 0,
     whole_nodes: bool = False,
 ) -> Comparison:
-    """Set two or more deployments side by side for the same load, within the same target, on the same terms.
+    """Set deployments side by side for the same load, within the same target, on the same terms.
 
-    Each option is one replica; how many it takes is part of the answer. ``target`` is written as for ``infersim simulate``:
+    Each option is one replica (of each pool, for the disaggregated options of a plan); how many it takes is part of the answer. One
+    option alone is told with its doubts. ``target`` is written as for ``infersim simulate``:
     ``ttft_p95=800ms,tpot_p95=40ms``. ``assumptions`` replaces usual ones by name (``planning.usual``): shared ones as
     ``workload.input_tokens``, an option's own as ``A.price.per_hour`` or with its name in place of the letter; one without either,
     ``price.per_hour``, is set for all.
@@ -87,29 +89,12 @@ def _choices(
     options: Sequence[Estimate | Option | Choice], names: Sequence[str] | None, target: str | None, whole_nodes: bool
 ) -> list[Choice]:
     """The options as choices with names of their own."""
-    if not 2 <= len(options) <= len(LETTERS):
-        raise SpecError(f"compares from two to {len(LETTERS)} options, got {len(options)}", field="options")
+    if not 1 <= len(options) <= len(LETTERS):
+        raise SpecError(f"compares from one to {len(LETTERS)} options, got {len(options)}", field="options")
     if names is not None and (len(names) != len(options) or len(set(names)) != len(names)):
         raise SpecError(f"are as many as the options, and all different, got {list(names)!r}", field="names")
     limits: tuple[Limit, ...] | None = read_limits(target) if target else None
-    found: list[Choice] = []
-    for option in options:
-        if isinstance(option, Choice):
-            found.append(option if limits is None else replace(option, limits=limits))
-        elif isinstance(option, Option):
-            if option.prefill is not None:
-                raise UnsupportedError(
-                    f"{option.describe()}: pools of their own for prompts are not compared; compare aggregated options"
-                )
-            found.append(
-                Choice(option.deployment, option.limits if limits is None else limits, whole_nodes=whole_nodes)
-            )
-        elif isinstance(option, Estimate):
-            found.append(Choice(option, limits or (), whole_nodes=whole_nodes))
-        else:
-            raise SpecError(
-                f"are results of infersim.estimate or options of infersim.plan, got {option!r:.60}", field="options"
-            )
+    found = [choice_of(option, limits, whole_nodes=whole_nodes) for option in options]
     first = found[0]
     for choice in found[1:]:
         for field in LENGTHS:
@@ -128,7 +113,8 @@ def _labels(choices: Sequence[Choice]) -> list[str]:
     for choice in choices:
         one = choice.deployment
         scheme = one.precision.name or one.precision.weights
-        plain.append(f"{one.machine.accelerator.name} {one.parallelism} {scheme}")
+        ways = str(one.parallelism) if choice.prefill is None else f"{choice.prefill.parallelism}+{one.parallelism}"
+        plain.append(f"{one.machine.accelerator.name} {ways} {scheme}")
     return [
         f"{name} #{plain[: place + 1].count(name)}" if plain.count(name) > 1 else name
         for place, name in enumerate(plain)
@@ -160,7 +146,7 @@ def _correlations(choices: Sequence[Choice], known: Assumptions) -> dict[tuple[s
     found: dict[tuple[str, str], float] = {}
     for one, two in combinations(choices, 2):
         a, b = one.deployment, two.deployment
-        alike = {metric: _alike(a, b, metric) for metric in ("ttft", "tpot")}
+        alike = {metric: _alike(one, two, metric) for metric in ("ttft", "tpot")}
         within = metric_correlation(a.machine.engine.name, "MoE" if a.model.is_moe else "dense")
         for metric, share in alike.items():
             found[f"{one.name}.prediction.{metric}", f"{two.name}.prediction.{metric}"] = share
@@ -174,35 +160,36 @@ def _correlations(choices: Sequence[Choice], known: Assumptions) -> dict[tuple[s
     return {pair: value for pair, value in found.items() if value and all(name in known.names for name in pair)}
 
 
-def _alike(a: Estimate, b: Estimate, metric: str) -> float:
-    """How far the predictions of two deployments err alike."""
+def _alike(one: Choice, two: Choice, metric: str) -> float:
+    """How far the predictions of two choices err alike."""
+    a, b = one.deployment, two.deployment
     if a.model != b.model or a.machine.engine.name != b.machine.engine.name:
         return 0.0
-    if (a.machine, a.parallelism, a.precision, a.knobs, a.drafter) == (
-        b.machine,
-        b.parallelism,
-        b.precision,
-        b.knobs,
-        b.drafter,
-    ):
+    if [_run(pool) for pool in one.pools] == [_run(pool) for pool in two.pools]:
         return 1.0
     return shared_error(metric, same_device=a.machine.accelerator.name == b.machine.accelerator.name)
 
 
+def _run(one: Estimate) -> tuple[Any, ...]:
+    """What a prediction rests on beside the load."""
+    return one.machine, one.parallelism, one.precision, one.knobs, one.drafter
+
+
 def _side(letter: str, choice: Choice, found: MonteCarlo, base: Mapping[str, float]) -> Side:
     """An option at its share of the load, as planned."""
-    planned = found.base
-    workload = choice.deployment.workload.model_copy(
-        update={name: base[f"workload.{name}"] for name in LENGTHS if f"workload.{name}" in base}
-    )
-    deployment = replace(choice.deployment, workload=workload)
-    curve = service_curve(deployment)
+    update = {name: base[f"workload.{name}"] for name in LENGTHS if f"workload.{name}" in base}
+    pools = [replace(one, workload=one.workload.model_copy(update=update)) for one in choice.pools]
+    curve = service_curve(pools[0]) if choice.prefill is None else decode_curve(pools[0])
     sustained = capacity_of(curve, choice.limits, scatter=choice.scatter)
     bound = int(sustained.bound)
-    each = float(base["workload.request_rate"]) / float(planned.replicas) if np.isfinite(planned.replicas) else 0.0
+    replicas = float(found.base.replicas[0])
+    each = float(base["workload.request_rate"]) / replicas if np.isfinite(replicas) else 0.0
     users = float(curve.at(min(each, float(curve.rate[-1]))).users)
-    name = choice.limits[bound].name if bound >= 0 else "throughput"
-    return Side(letter, choice, at_load(deployment, users), found, name, float(choice.device_hour(base)))
+    ended = choice.limits[bound].name if bound >= 0 else "throughput"
+    if choice.prefill is not None:
+        ended = "two pools"
+    front = at_load(pools[1], 1.0) if choice.prefill is not None else None
+    return Side(letter, choice, at_load(pools[0], users), front, found, ended, float(choice.device_hour(base)))
 
 
 def _cheapest(outcomes: Sequence[Outcome], figure: str) -> list[float]:
@@ -220,7 +207,7 @@ def _pair(
     own = [item for item in known if not any(item.name.startswith(f"{name}.") for name in others)]
     return Pair(
         one.letter, two.letter, differences(a, b, base), way(a, b, base, figure),
-        op_differences(one.loaded.steps, two.loaded.steps),
+        op_differences(one.steps, two.steps),
         flips(lambda v: a.outcome(v).figure(figure), lambda v: b.outcome(v).figure(figure), Assumptions(tuple(own)),
               names=(one.letter, two.letter), figure=figure, ranges=_targets(a, base)),
     )  # fmt: skip

@@ -16,6 +16,7 @@ from infersim.planning.outcome import FIGURES, Choice
 from infersim.planning.sensitivity import Tornado, tornado
 from infersim.planning.uncertainty import MonteCarlo, show_chance
 from infersim.predict.estimate import Estimate
+from infersim.predict.step import StepTime
 from infersim.serving.target import Limit
 
 LETTERS = "ABCDEFGH"
@@ -34,7 +35,9 @@ class Side:
     letter: str
     choice: Choice
     loaded: Estimate
-    """One replica at its share of the planned load."""
+    """One replica at its share of the planned load, of the decode pool where there are two."""
+    prompts: Estimate | None
+    """One replica of the prefill pool."""
     uncertain: MonteCarlo
     """The option in every world that was drawn; worlds are the same for all options."""
     bound: str
@@ -47,25 +50,43 @@ class Side:
     def name(self) -> str:
         return self.choice.name
 
+    @property
+    def steps(self) -> dict[str, StepTime]:
+        """The steps that the option is made of."""
+        if self.prompts is None:
+            return self.loaded.steps
+        return {"prefill": self.prompts.prefill_step, "decode": self.loaded.decode_step}
+
+    def interval(self, metric: str) -> tuple[float, float] | None:
+        """The 90% range of mean TTFT or TPOT at the load from the error of the prediction alone; None where no error is assumed."""
+        known = {item.name: item for item in self.uncertain.assumptions}
+        item = known.get(f"{self.name}.prediction.{metric}")
+        value = self.figure(metric)
+        if item is None or not item.uncertain or not math.isfinite(value):
+            return None
+        return value * item.low, value * item.high
+
     def figure(self, name: str) -> float:
         """A figure of the plan (``planning.outcome.FIGURES``) with all assumptions at their base values."""
         return float(self.uncertain.base.figure(name))
 
     def to_dict(self) -> dict[str, Any]:
         """Plain numbers, infinite ones as None; keys carry units."""
-        found: dict[str, Any] = {"option": self.letter, "name": self.name, "deployment": self.loaded.describe()}
+        found: dict[str, Any] = {"option": self.letter, "name": self.name, "deployment": self.choice.describe()}
         found["concurrency_per_replica"] = self.loaded.workload.concurrency
         for metric in ("ttft", "tpot"):
-            interval = self.loaded.interval(metric)
-            found[f"{metric}_s"] = getattr(self.loaded, metric)
-            found[f"{metric}_interval_90_s"] = [interval.low, interval.high] if interval else None
+            interval = self.interval(metric)
+            found[f"{metric}_s"] = _finite(self.figure(metric))
+            found[f"{metric}_interval_90_s"] = list(interval) if interval else None
         found |= {
             "bound": self.bound,
             "price_per_gpu_hour_usd": _finite(self.device_hour),
             "chance_cheapest": self.chance_cheapest,
         }
         gpus_90 = self.uncertain.gpus_for(0.9)
-        return found | {"replicas": _finite(float(self.uncertain.base.replicas)), "gpus_for_90_percent": gpus_90,
+        counts = [_finite(float(count)) for count in self.uncertain.base.replicas]
+        found["prefill_replicas"] = counts[1] if len(counts) > 1 else 0
+        return found | {"replicas": counts[0], "gpus_for_90_percent": gpus_90,
                         "uncertainty": self.uncertain.to_dict()}  # fmt: skip
 
 
@@ -168,9 +189,9 @@ class Comparison:
     def __str__(self) -> str:
         limits = ", ".join(f"{limit.name} {units.show(limit.seconds, 's')}" for limit in self.limits) or "no target"
         lines = [f"{self.request_rate:g} requests/s within {limits}"]
-        lines += [f"{side.letter}  {side.loaded.describe()}" for side in self.sides]
+        lines += [f"{side.letter}  {side.choice.describe()}" for side in self.sides]
         for start in range(0, len(self.sides), COLUMNS):
-            lines += ["", *_table(self.sides[start : start + COLUMNS])]
+            lines += ["", *_table(self.sides[start : start + COLUMNS], len(self.sides) > 1)]
         for pair in self.pairs if len(self.sides) == 2 else ():
             lines += ["", *self._why(pair)]
         return "\n".join(lines)
@@ -190,7 +211,7 @@ class Comparison:
         return lines
 
 
-def _table(sides: tuple[Side, ...]) -> list[str]:
+def _table(sides: tuple[Side, ...], several: bool) -> list[str]:
     rows: list[tuple[str, list[str]]] = [("", [side.letter for side in sides])]
 
     def row(label: str, *cells: str) -> None:
@@ -199,6 +220,7 @@ def _table(sides: tuple[Side, ...]) -> list[str]:
 
     row("GPUs needed", *(_number(side.figure("gpus")) for side in sides))
     row("  for a 90% chance", *(_number(side.uncertain.gpus_for(0.9)) for side in sides))
+    row("  replicas", *(" + ".join(_number(float(n)) for n in side.uncertain.base.replicas[::-1]) for side in sides))
     row("requests/s a replica", *(_number(side.figure("capacity")) for side in sides))
     row("  ended by", *(side.bound for side in sides))
     for metric in ("ttft", "tpot"):
@@ -212,7 +234,8 @@ def _table(sides: tuple[Side, ...]) -> list[str]:
     row("USD/year", *(_money(side.figure("usd_per_year")) if priced(side) else "-" for side in sides))
     row("  90% range", *(_range(side, "usd_per_year") for side in sides))
     row("USD/M tokens", *(_number(side.figure("usd_per_million_tokens")) for side in sides))
-    row("chance: cheapest", *(show_chance(side.chance_cheapest) for side in sides))
+    if several:
+        row("chance: cheapest", *(show_chance(side.chance_cheapest) for side in sides))
     return [f"{label:<21}" + "".join(f"{cell:>19}" for cell in cells) for label, cells in rows]
 
 
@@ -247,15 +270,15 @@ def _wrapped(text: str) -> list[str]:
 
 
 def _latency(side: Side, metric: str) -> str:
-    value = float(getattr(side.loaded, metric))
-    return units.show(value, "s") if value > 0 else "-"
+    value = side.figure(metric)
+    return "none" if math.isinf(value) else units.show(value, "s") if value > 0 else "-"
 
 
 def _interval(side: Side, metric: str) -> str:
-    interval = side.loaded.interval(metric)
-    if interval is None or interval.high == 0:
+    interval = side.interval(metric)
+    if interval is None or interval[1] == 0:
         return "-"
-    return f"{units.show(interval.low, 's')} - {units.show(interval.high, 's')}"
+    return " - ".join(units.show(end, "s") for end in interval)
 
 
 def _range(side: Side, figure: str) -> str:

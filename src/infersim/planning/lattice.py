@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from infersim.ops.base import Numbers
 from infersim.planning.distributions import Array
 from infersim.planning.service import ServiceCurve, service_curve
 from infersim.predict.estimate import Estimate
@@ -15,25 +15,25 @@ from infersim.predict.estimate import Estimate
 NODES = {"input_tokens": 5, "output_tokens": 5, "prefix_hit": 3, "acceptance": 5}
 """Points of the lattice along each axis that varies."""
 FIELDS = tuple(ServiceCurve.__dataclass_fields__)
+Cases = Mapping[str, Array]
+"""The axes of NODES, arrays of one shape; ``acceptance`` is the rate of the first draft, without effect where none is made."""
+Tables = dict[str, Array]
+"""Figures by name: the shape of the cases and, behind it, the points of a curve."""
 
 
-def exact_curves(
-    deployment: Estimate, input_tokens: Numbers, output_tokens: Numbers, prefix_hit: Numbers, acceptance: Numbers
-) -> ServiceCurve:
-    """The service curve of every case, computed; ``acceptance`` is the rate of the first draft and without effect where none is
-    made.
+def curve_tables(deployment: Estimate, cases: Cases) -> Tables:
+    """The service curve of every case, computed.
 
     >>> from infersim import estimate
-    >>> exact_curves(estimate("meta-llama/Llama-3.1-8B", "H100-SXM"), np.array([500.0, 900.0]), 200.0, 0.0, 0.0).rate.shape
+    >>> one = np.ones(2)
+    >>> cases = {"input_tokens": 500 * one, "output_tokens": 200 * one, "prefix_hit": 0 * one, "acceptance": 0 * one}
+    >>> curve_tables(estimate("meta-llama/Llama-3.1-8B", "H100-SXM"), cases)["rate"].shape
     (2, 20)
     """
-    cases = [
-        np.asarray(a, dtype=float) for a in np.broadcast_arrays(input_tokens, output_tokens, prefix_hit, acceptance)
-    ]
-    shape = cases[0].shape
-    prompt, output, hit, rate = (case.ravel() for case in cases)
+    shape = cases["input_tokens"].shape
+    prompt, output, hit, rate = (cases[name].ravel() for name in NODES)
     rates, place = np.unique(rate if deployment.drafter is not None else np.zeros_like(rate), return_inverse=True)
-    found: dict[str, Any] = {}
+    found: Tables = {}
     for index, one in enumerate(rates):
         rows = np.flatnonzero(place == index)
         curve = service_curve(
@@ -43,7 +43,7 @@ def exact_curves(
         for name in FIELDS:
             values = np.broadcast_to(getattr(curve, name), curve.ttft.shape)
             found.setdefault(name, np.empty((len(prompt), values.shape[-1])))[rows] = values
-    return ServiceCurve(**{name: values.reshape(*shape, -1) for name, values in found.items()})
+    return {name: values.reshape(*shape, -1) for name, values in found.items()}
 
 
 def with_acceptance(deployment: Estimate, rate: float) -> Estimate:
@@ -57,36 +57,34 @@ def with_acceptance(deployment: Estimate, rate: float) -> Estimate:
     return replace(deployment, drafter=replace(drafter, reached=reached))
 
 
-def interpolated_curves(
-    deployment: Estimate, input_tokens: Numbers, output_tokens: Numbers, prefix_hit: Numbers, acceptance: Numbers
-) -> ServiceCurve:
-    """``exact_curves``, from a lattice over the range of the cases: linear in the logarithms of lengths, times and rates.
+def interpolated(compute: Callable[[Cases], Tables], cases: Cases) -> Tables:
+    """What ``compute`` gives, from a lattice over the range of the cases: linear in the logarithms of lengths and of all figures that are
+    above zero everywhere.
 
-    The last axis holds equal shares of the logarithm of the slots, which differ from case to case.
+    The last axis of a curve holds equal shares of the logarithm of its slots, which differ from case to case.
+
+    >>> cases = {name: np.linspace(1.0, 2.0, 9) if name == "input_tokens" else np.ones(9) for name in NODES}
+    >>> square = lambda cases: {"square": (cases["input_tokens"] ** 2)[..., None]}
+    >>> bool(np.allclose(interpolated(square, cases)["square"], square(cases)["square"]))
+    True
     """
     from scipy.interpolate import RegularGridInterpolator
 
-    given = dict(zip(NODES, np.broadcast_arrays(input_tokens, output_tokens, prefix_hit, acceptance), strict=True))
-    if deployment.drafter is None:
-        given["acceptance"] = np.zeros_like(given["acceptance"])
-    axes, at = [], []
-    grids: list[Array] = []
-    for name, values in given.items():
+    axes, at, grids = [], [], []
+    for name in NODES:
         logarithmic = name.endswith("tokens")
-        scaled = np.log(values) if logarithmic else np.asarray(values, dtype=float)
+        scaled = np.log(cases[name]) if logarithmic else cases[name]
         least, most = float(scaled.min()), float(scaled.max())
         nodes = np.linspace(least, most, NODES[name]) if most > least else np.array([least])
         grids.append(np.exp(nodes) if logarithmic else nodes)
         if len(nodes) > 1:
             axes.append(nodes)
             at.append(scaled)
-    curve = exact_curves(deployment, *np.meshgrid(*grids, indexing="ij"))
-    if not axes:
-        return ServiceCurve(**{name: getattr(curve, name).reshape(-1) for name in FIELDS})
-    stacked = np.stack([getattr(curve, name) for name in FIELDS], axis=-1)
+    tables = compute(dict(zip(NODES, np.meshgrid(*grids, indexing="ij"), strict=True)))
+    stacked = np.stack(list(tables.values()), axis=-1)
     positive = (stacked > 0).all(axis=tuple(range(stacked.ndim - 1)))
     values = np.where(positive, np.log(np.where(positive, stacked, 1.0)), stacked)
-    values = values.reshape(*(len(nodes) for nodes in axes), *values.shape[-2:])
-    found = RegularGridInterpolator(axes, values)(np.stack(at, axis=-1))
+    values = values.reshape(*(len(nodes) for nodes in axes), *values.shape[len(NODES) :])
+    found: Any = RegularGridInterpolator(axes, values)(np.stack(at, axis=-1))
     found = np.where(positive, np.exp(found), found)
-    return ServiceCurve(**{name: found[..., place] for place, name in enumerate(FIELDS)})
+    return {name: found[..., place] for place, name in enumerate(tables)}

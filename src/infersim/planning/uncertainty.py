@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -13,11 +13,11 @@ import numpy as np
 from infersim.errors import SpecError
 from infersim.planning.assumptions import Assumptions
 from infersim.planning.distributions import Array
-from infersim.planning.options import frame
+from infersim.planning.options import Option, frame
 from infersim.planning.outcome import FIGURES, Choice, Outcome
 from infersim.planning.usual import usual_assumptions
 from infersim.predict.estimate import Estimate
-from infersim.serving.target import read_limits
+from infersim.serving.target import Limit, read_limits
 
 QUANTILES = (5, 25, 50, 75, 95)
 NAMED_CHANCES = (0.5, 0.9, 0.99)
@@ -165,7 +165,7 @@ class MonteCarlo:
             for name in FIGURES
         }  # fmt: skip
         return {
-            "deployment": self.choice.deployment.describe(), "samples": self.samples, "seed": self.seed, "sentence": self.sentence,
+            "deployment": self.choice.describe(), "samples": self.samples, "seed": self.seed, "sentence": self.sentence,
             "gpus_to_chance": [
                 {"gpus": gpus, "chance": chance.value, "chance_low_95": chance.low, "chance_high_95": chance.high}
                 for gpus, chance in self.chances.items()
@@ -182,7 +182,7 @@ class MonteCarlo:
 
     def __str__(self) -> str:
         lines = [
-            self.choice.deployment.describe(),
+            self.choice.describe(),
             self.sentence,
             "",
             f"{'':<22}{'base':>10}" + "".join(f"{f'p{q}':>10}" for q in QUANTILES),
@@ -194,8 +194,24 @@ class MonteCarlo:
         return "\n".join([*lines, "", *self.notes()])
 
 
+def choice_of(
+    option: Estimate | Option | Choice, limits: tuple[Limit, ...] | None = None, *, whole_nodes: bool = False
+) -> Choice:
+    """A result of ``infersim.estimate`` or an option of ``infersim.plan`` as a choice, within the limits given in place of its own."""
+    if isinstance(option, Choice):
+        return option if limits is None else replace(option, limits=limits)
+    if isinstance(option, Option):
+        own = option.limits if limits is None else limits
+        return Choice(option.deployment, own, whole_nodes=whole_nodes, prefill=option.prefill)
+    if isinstance(option, Estimate):
+        return Choice(option, limits or (), whole_nodes=whole_nodes)
+    raise SpecError(
+        f"are results of infersim.estimate or options of infersim.plan, got {option!r:.60}", field="options"
+    )
+
+
 def monte_carlo(
-    deployment: Estimate | Choice,
+    deployment: Estimate | Option | Choice,
     *,
     target: str | None = None,
     request_rate: float,
@@ -206,16 +222,10 @@ def monte_carlo(
 ) -> MonteCarlo:
     """The distribution of GPUs needed and of cost for ``request_rate`` within ``target``.
 
-    ``assumptions`` replaces the usual ones: a whole set, or by name what ``Assumptions.changed`` takes. A choice brings its own
-    limits and terms. The same seed gives the same answer.
+    ``assumptions`` replaces the usual ones: a whole set, or by name what ``Assumptions.changed`` takes. An option of a plan or a
+    choice has limits of its own where no ``target`` is given. The same seed gives the same answer.
     """
-    choice = deployment if isinstance(deployment, Choice) else Choice(
-        deployment, read_limits(target) if target else (), whole_nodes=whole_nodes
-    )  # fmt: skip
-    if isinstance(deployment, Choice) and (target or whole_nodes):
-        raise SpecError(
-            "a choice has its own limits and steps; leave it out", field="target" if target else "whole_nodes"
-        )
+    choice = choice_of(deployment, read_limits(target) if target else None, whole_nodes=whole_nodes)
     known = assumptions if isinstance(assumptions, Assumptions) else usual_assumptions(choice, check_rate(request_rate))
     if assumptions is not None and not isinstance(assumptions, Assumptions):
         known = known.changed(assumptions)

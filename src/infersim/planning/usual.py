@@ -67,7 +67,8 @@ def own_assumptions(choice: Choice, shared: frozenset[str] = frozenset()) -> Ass
         kind = "MoE" if deployment.model.is_moe else "dense"
         for metric in ("ttft", "tpot") if generates else ("ttft",):
             found = regime(deployment.machine.engine.name, kind, metric)
-            spread = (found.added**2 + deployment.log_spread(metric) ** 2) ** 0.5
+            steps = choice.prefill if metric == "ttft" and choice.prefill is not None else deployment
+            spread = (found.added**2 + steps.log_spread(metric) ** 2) ** 0.5
             items.append(Assumption(
                 f"{mark}prediction.{metric}", 1.0, scaled(found.quantiles, spread), "measured / predicted",
                 f"{found.rows} measured points ({found.source})" if found.rows else found.source, "fit" if found.rows else "guess",

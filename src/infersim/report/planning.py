@@ -51,7 +51,7 @@ def probability_plot(found: MonteCarlo, axes: Any = None, *, colour: str = BLUE,
     gpus = np.array([0, *found.chances])
     rows = [(0.0, 0.0, 0.0), *((c.value, c.low, c.high) for c in found.chances.values())]
     value, low, high = 100 * np.array(rows).T
-    axes.step(gpus, value, where="post", color=colour, label=label or found.choice.deployment.describe())
+    axes.step(gpus, value, where="post", color=colour, label=label or found.choice.describe())
     axes.fill_between(gpus, low, high, step="post", color=colour, alpha=0.2, linewidth=0)
     axes.set(xlabel="GPUs", ylabel="chance of meeting the target [%]", ylim=(0, 102))
     return axes
@@ -65,7 +65,7 @@ def plot_comparison(comparison: Comparison, path: str | Path, figure: str | None
     picture = Figure(figsize=(8, 2.8 * rows), layout="constrained")
     panels = picture.subplots(rows, 1, squeeze=False)[:, 0]
     for side, colour, panel in zip(comparison.sides, COLOURS, panels[1:], strict=False):
-        probability_plot(side.uncertain, panels[0], colour=colour, label=f"{side.letter}  {side.loaded.describe()}")
+        probability_plot(side.uncertain, panels[0], colour=colour, label=f"{side.letter}  {side.choice.describe()}")
         tornado_plot(comparison.tornado(side.letter, figure), panel)
     # a long tail of one option would hide the others
     shown = [
