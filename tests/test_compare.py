@@ -188,7 +188,9 @@ def test_three_options_and_the_best_of_a_plan() -> None:
 
 def test_pools_of_a_plan_are_compared_as_planned() -> None:
     """GPUs, replicas and latency of two pools are those that the search found; with doubts no number of GPUs is certain."""
-    options = plan(SMALL, "H100-SXM", input_tokens=1500, output_tokens=300, request_rate=60, verify=0, target=LOAD["target"]).options
+    options = plan(
+        SMALL, "H100-SXM", input_tokens=1500, output_tokens=300, request_rate=60, verify=0, target=LOAD["target"]
+    ).options
     pools = [next(option for option in options if (option.prefill is not None) == wanted) for wanted in (True, False)]
     found = compare(*pools, request_rate=60, samples=300)
     first = found.sides[0]
@@ -203,7 +205,9 @@ def test_pools_of_a_plan_are_compared_as_planned() -> None:
     values = [first.uncertain.chance(gpus).value for gpus in range(20)]
     assert values == sorted(values)
     assert 0.05 < first.uncertain.chance(pools[0].devices).value < 0.999
-    slower = first.choice.outcome(found.assumptions.base() | {f"{first.name}.prediction.ttft": np.array([1.0, 1.5, 3.0])})
+    slower = first.choice.outcome(
+        found.assumptions.base() | {f"{first.name}.prediction.ttft": np.array([1.0, 1.5, 3.0])}
+    )
     assert (np.diff(slower.gpus) >= 0).all()
     assert (np.diff(slower.ttft) > 0).all() or (np.diff(slower.gpus) > 0).any()
 

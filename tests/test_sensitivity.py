@@ -125,15 +125,15 @@ def test_flip_of_a_linear_cost() -> None:
     found = flips(lambda v: 10 * v["price"], lambda v: 8 * 3.0 + 0 * v["price"], positive(price=2.0))
     (flip,) = found.each
     (crossing,) = flip.crossings
-    assert crossing.value == pytest.approx(2.4, rel=1e-5)
-    assert crossing.a == pytest.approx(crossing.b, rel=1e-5)
+    assert crossing.value == pytest.approx(2.4, rel=1e-4)
+    assert crossing.a == pytest.approx(crossing.b, rel=1e-4)
     assert not crossing.jump
     assert crossing.b_wins_above
     sigma = math.log(2.0) / score_of(95.0)
     assert crossing.chance == pytest.approx(0.5 * math.erfc(math.log(1.2) / sigma / math.sqrt(2)), rel=1e-3)
     assert found.cheaper == "A"
     assert "B wins if price rises above 2.4" in str(found)
-    assert found.to_frame()["value"][0] == pytest.approx(2.4, rel=1e-5)
+    assert found.to_frame()["value"][0] == pytest.approx(2.4, rel=1e-4)
 
 
 def test_all_crossings_of_a_curve_that_turns() -> None:
@@ -148,7 +148,7 @@ def test_whole_replicas_step_past_each_other() -> None:
     """ceil(load / 3) x 4 against 21: from 15 to just above it the cost of A jumps from 20 to 24."""
     found = flips(lambda v: 4 * np.ceil(v["load"] / 3), lambda v: 21.0 + 0 * v["load"], positive(load=10.0))
     (crossing,) = found.each[0].crossings
-    assert crossing.value == pytest.approx(15.0, rel=1e-5)
+    assert crossing.value == pytest.approx(15.0, rel=1e-4)
     assert crossing.jump
     assert (crossing.a, crossing.b) == (24.0, 21.0)
 
@@ -157,7 +157,7 @@ def test_a_wall_flips_too() -> None:
     """A is out of reach above a load of 12, B always serves."""
     found = flips(lambda v: np.where(v["load"] > 12, np.inf, 1.0), lambda v: 2.0 + 0 * v["load"], positive(load=10.0))
     (crossing,) = found.each[0].crossings
-    assert crossing.value == pytest.approx(12.0, rel=1e-5)
+    assert crossing.value == pytest.approx(12.0, rel=1e-4)
     assert crossing.jump
     assert math.isinf(crossing.a)
     json.dumps(found.to_dict(), allow_nan=False)

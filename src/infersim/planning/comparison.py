@@ -189,7 +189,8 @@ class Comparison:
     def __str__(self) -> str:
         limits = ", ".join(f"{limit.name} {units.show(limit.seconds, 's')}" for limit in self.limits) or "no target"
         lines = [f"{self.request_rate:g} requests/s within {limits}"]
-        lines += [f"{side.letter}  {side.choice.describe()}" for side in self.sides]
+        for side in self.sides:
+            lines += textwrap.wrap(f"{side.letter}  {side.choice.describe()}", 80, subsequent_indent="   ")
         for start in range(0, len(self.sides), COLUMNS):
             lines += ["", *_table(self.sides[start : start + COLUMNS], len(self.sides) > 1)]
         for pair in self.pairs if len(self.sides) == 2 else ():

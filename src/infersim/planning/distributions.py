@@ -21,6 +21,8 @@ Array = npt.NDArray[np.float64]
 Scale = Literal["log", "linear", "logit"]
 LOW, HIGH = 5.0, 95.0
 """Percent of the quantiles that make a 90% range."""
+LARGEST = 700.0
+"""Logarithm beyond which no value is told apart from zero or infinity."""
 _NORMAL = NormalDist()
 
 
@@ -176,6 +178,8 @@ def _to_scale(values: Any, scale: Scale) -> Any:
 
 
 def _from_scale(values: Any, scale: Scale) -> Any:
-    if scale == "log":
-        return np.exp(values)
-    return 1 / (1 + np.exp(-values)) if scale == "logit" else values
+    if scale == "linear":
+        return values
+    from scipy.special import expit
+
+    return expit(values) if scale == "logit" else np.exp(np.clip(values, -LARGEST, LARGEST))

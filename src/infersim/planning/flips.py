@@ -17,7 +17,7 @@ from infersim.planning.options import frame
 from infersim.planning.sensitivity import Metric
 from infersim.planning.uncertainty import show_chance
 
-GRID = 65
+GRID = 33
 """Values of an assumption at which the two options are compared before a crossing is pinned down."""
 REACH = 8.0
 """Factor to both sides of the base value up to which a crossing of a positive assumption is looked for."""
@@ -25,7 +25,7 @@ FARTHEST = 5.0
 """Standard scores up to which several assumptions are moved together."""
 Gap = Callable[[Mapping[str, Any]], tuple[Array, Array, Array]]
 """Figures of A and B, and B's less A's."""
-CLOSE = 1e-6
+CLOSE = 1e-5
 """Relative width to which a crossing is narrowed."""
 STEEP = 1e-3
 """Share of the figures by which they differ ten such widths beside a crossing where they step past each other there."""
@@ -149,7 +149,7 @@ def flips(
     """Where B's figure falls below A's, or A's below B's: every uncertain assumption alone over its range with the others at base.
 
     The lower figure wins; an infinite one is out of reach. Ranges default to a factor of eight to both sides of the base for positive
-    assumptions, to 0.1% .. 99.9% for shares, to the 0.1% .. 99.9% quantiles for others. All crossings that a grid of 65 values shows
+    assumptions, to 0.1% .. 99.9% for shares, to the 0.1% .. 99.9% quantiles for others. All crossings that a grid of 33 values shows
     are narrowed down by ``scipy.optimize.brentq``, monotone or not. A certain assumption, such as a target, is
     varied where ``ranges`` names it. SpecError where there is nothing to vary.
     """

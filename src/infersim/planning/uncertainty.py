@@ -117,7 +117,7 @@ class MonteCarlo:
             return f"No number of {self._gpu} meets the target with an even chance; the most there is: {best}."
         told = [f"{gpus:,} GPUs: {self.chance(gpus)} chance of meeting the target" if place == 0 else f"{gpus:,}: {self.chance(gpus)}"
                 for place, gpus in enumerate(named)]  # fmt: skip
-        limit = f"; no number brings more than {show_chance(1 - self.never.value)}" if self.never.value > 0 else ""
+        limit = f"; no number brings more than {show_chance(1 - self.never.value)}" if self.never.value >= 0.005 else ""
         return "; ".join(told) + limit + "."
 
     @property
