@@ -105,7 +105,8 @@ def test_equal_deployments_differ_in_price_alone() -> None:
     found = compare(cheap, dear, **LOAD)
     a, b = (side.uncertain.outcome for side in found.sides)
     assert np.array_equal(a.gpus, b.gpus)
-    # one GPU has one price: quotes move together
+    # quotes for one GPU move together, and errors are one and the same
+    assert {"prediction.ttft", "prediction.tpot"} <= set(found.assumptions.names)
     assert found.sides[0].chance_cheapest == 1.0
     assert [d.what for d in found.pairs[0].differences] == ["price"]
     assert found.pairs[0].way[0].ratio == pytest.approx(1.25)
@@ -150,6 +151,16 @@ def test_a_base_value_that_is_changed_is_shown() -> None:
         assert side.figure("gpus") == expected.figure("gpus")
         assert side.loaded.ttft == pytest.approx(expected.loaded.ttft)
     assert found.pairs[0].way[-1].figure == pytest.approx(found.sides[1].figure("usd_per_year"))
+
+
+def test_what_is_one_for_all_can_be_split() -> None:
+    """One GPU has one price, until an option is given its own."""
+    options = (one(), one(precision="fp8"))
+    assert "price.per_hour" in compare(*options, **LOAD).assumptions.names
+    found = compare(*options, assumptions={"B.price.per_hour": (1.0, 1.5, 2.0)}, **LOAD)
+    assert "price.per_hour" not in found.assumptions.names
+    assert found.sides[1].device_hour == 1.5
+    assert found.sides[0].device_hour == options[0].price_per_hour
 
 
 def test_worlds_are_shared_and_errors_partly() -> None:

@@ -66,6 +66,7 @@ def settings_of(choice: Choice, values: Mapping[str, Numbers]) -> dict[str, str]
         "KV cache": deployment.precision.kv_cache,
         "engine": f"{deployment.machine.engine.name} {deployment.machine.engine.version}",
         "knobs": ", ".join(f"{name} {value}" for name, value in knobs.items()) or "defaults",
+        "mode": deployment.machine.mode,
         "drafts": str(deployment.drafter.speculation) if deployment.drafter is not None else "none",
         "price": f"{hour:.4g} USD/h{' owned' if choice.hourly else ''}" if math.isfinite(hour) else "none",
     }
@@ -106,6 +107,7 @@ def _arguments(deployment: Estimate) -> dict[str, dict[str, Any]]:
         },
         "precision": {"precision": deployment.precision},
         "engine": {"engine": deployment.machine.engine, "knobs": deployment.knobs},
+        "mode": {"mode": deployment.machine.mode},
         "drafts": {"speculation": deployment.drafter.speculation if deployment.drafter is not None else None},
     }  # fmt: skip
 
@@ -119,19 +121,19 @@ def way(a: Choice, b: Choice, values: Mapping[str, Numbers], figure: str) -> tup
     """
     if a.prefill is not None or b.prefill is not None:
         one, two = (float(choice.outcome(values).figure(figure)) for choice in (a, b))
-        return (Change("everything", two, two / one if math.isfinite(one) else math.nan),)
+        return (Change("everything", two, _ratio(two, one)),)
     start, end = _arguments(a.deployment), _arguments(b.deployment)
     workload = a.deployment.workload
     told: dict[str, Any] = {
         "input_tokens": workload.input_tokens, "output_tokens": workload.output_tokens, "prefix_hit": workload.prefix_hit,
-        "mode": a.deployment.machine.mode, "sampler": a.deployment.sampler,
+        "sampler": a.deployment.sampler,
     }  # fmt: skip
     found: list[Change] = []
     before, joined, current = float(a.outcome(values).figure(figure)), list[str](), dict(start)
 
     def reach(after: float) -> None:
         nonlocal before, joined
-        found.append(Change(" and ".join(joined), after, after / before if math.isfinite(before) else math.nan))
+        found.append(Change(" and ".join(joined), after, _ratio(after, before)))
         before, joined = after, []
 
     for group in start:
@@ -149,3 +151,7 @@ def way(a: Choice, b: Choice, values: Mapping[str, Numbers], figure: str) -> tup
         joined.append("price" if figure != "gpus" else "assumptions")
         reach(last)
     return tuple(found)
+
+
+def _ratio(after: float, before: float) -> float:
+    return after / before if before and math.isfinite(before) else math.nan

@@ -61,11 +61,14 @@ def compare(
     choices = _choices(options, names, target, whole_nodes)
     rate = check_rate(request_rate)
     known = workload_assumptions(choices[0], rate)
+    given = {_spelt(name, choices): value for name, value in (assumptions or {}).items()}
+    shared = _shared(choices) - {
+        name.removeprefix(f"{c.name}.") for c in choices for name in given if name.startswith(f"{c.name}.")
+    }
     for choice in choices:
-        known = known.joined(own_assumptions(choice, _shared_terms(choices)))
+        known = known.joined(own_assumptions(choice, shared))
     known = Assumptions(known.items, {**known.correlations, **_correlations(choices, known)})
-    if assumptions:
-        known = known.changed(_named(assumptions, choices, known))
+    known = known.changed(_named(given, choices, known))
     base, drawn = known.base(), known.draw(samples, seed)
     priced = all(
         np.isfinite(choice.outcome(base).usd_per_year) or choice.outcome(base).gpus == np.inf for choice in choices
@@ -121,42 +124,61 @@ def _labels(choices: Sequence[Choice]) -> list[str]:
     ]
 
 
-def _shared_terms(choices: Sequence[Choice]) -> frozenset[str]:
-    """Names of the terms that are the same wherever they occur, such as the price of electricity at one site."""
-    terms = [item for choice in choices for item in choice.terms]
-    return frozenset(item.name for item in terms if all(other == item for other in terms if other.name == item.name))
+def _shared(choices: Sequence[Choice]) -> frozenset[str]:
+    """Names of own assumptions that are one and the same for all choices: errors of equal deployments, the price of one GPU, and terms
+    that are equal wherever they occur, such as the price of electricity at one site."""
+    local = [{item.name: item for item in own_assumptions(replace(choice, name=""))} for choice in choices]
+    first, found = choices[0], set()
+    for name, item in ((name, item) for items in local for name, item in items.items()):
+        is_term = any(term.name == name for choice in choices for term in choice.terms)
+        alike = all(
+            _correlation(first, other, name) == 1.0 and name in items
+            for other, items in zip(choices, local, strict=True)
+        )
+        if all(items.get(name, item) == item for items in local) and (is_term or alike):
+            found.add(name)
+    return frozenset(found)
+
+
+def _correlation(one: Choice, two: Choice, name: str) -> float:
+    """How the same assumption of two choices goes together."""
+    a, b = one.deployment, two.deployment
+    if name.startswith("prediction."):
+        return _alike(one, two, name.removeprefix("prediction."))
+    if name == "price.per_hour":
+        return 1.0 if a.machine.accelerator.name == b.machine.accelerator.name else 0.0
+    if name == "speculation.acceptance" and a.drafter is not None and b.drafter is not None:
+        return 1.0 if a.drafter.speculation == b.drafter.speculation else 0.0
+    return 0.0
+
+
+def _spelt(name: str, choices: Sequence[Choice]) -> str:
+    """An assumption's name with an option's name in place of its letter."""
+    letter, dot, rest = name.partition(".")
+    place = LETTERS[: len(choices)].find(letter) if dot and len(letter) == 1 else -1
+    return name if place < 0 else f"{choices[place].name}.{rest}"
 
 
 def _named(given: Mapping[str, Any], choices: Sequence[Choice], known: Assumptions) -> dict[str, Any]:
-    """Assumptions as users name them, under the names that they have here."""
+    """Assumptions that users name without an option, under the names of all options that have them."""
     found: dict[str, Any] = {}
     for name, value in given.items():
-        letter, dot, rest = name.partition(".")
-        if dot and len(letter) == 1 and letter in LETTERS[: len(choices)]:
-            found[f"{choices[LETTERS.index(letter)].name}.{rest}"] = value
-        elif name not in known.names and (own := [n for c in choices if (n := f"{c.name}.{name}") in known.names]):
-            found |= dict.fromkeys(own, value)
-        else:
-            found[name] = value
+        own = [f"{choice.name}.{name}" for choice in choices if f"{choice.name}.{name}" in known.names]
+        found |= dict.fromkeys(own if own and name not in known.names else [name], value)
     return found
 
 
 def _correlations(choices: Sequence[Choice], known: Assumptions) -> dict[tuple[str, str], float]:
-    """How errors of predictions, prices and acceptance of the options go together."""
+    """How errors of predictions, prices and acceptance of the choices go together."""
     found: dict[tuple[str, str], float] = {}
     for one, two in combinations(choices, 2):
-        a, b = one.deployment, two.deployment
-        alike = {metric: _alike(one, two, metric) for metric in ("ttft", "tpot")}
+        a = one.deployment
+        for name in ("prediction.ttft", "prediction.tpot", "price.per_hour", "speculation.acceptance"):
+            found[f"{one.name}.{name}", f"{two.name}.{name}"] = _correlation(one, two, name)
         within = metric_correlation(a.machine.engine.name, "MoE" if a.model.is_moe else "dense")
-        for metric, share in alike.items():
-            found[f"{one.name}.prediction.{metric}", f"{two.name}.prediction.{metric}"] = share
-        across = within * (alike["ttft"] * alike["tpot"]) ** 0.5
+        across = within * (_alike(one, two, "ttft") * _alike(one, two, "tpot")) ** 0.5
         for first, second in (("ttft", "tpot"), ("tpot", "ttft")):
             found[f"{one.name}.prediction.{first}", f"{two.name}.prediction.{second}"] = across
-        same_gpu = a.machine.accelerator.name == b.machine.accelerator.name
-        found[f"{one.name}.price.per_hour", f"{two.name}.price.per_hour"] = 1.0 if same_gpu else 0.0
-        same_drafts = a.drafter is not None and b.drafter is not None and a.drafter.speculation == b.drafter.speculation
-        found[f"{one.name}.speculation.acceptance", f"{two.name}.speculation.acceptance"] = 1.0 if same_drafts else 0.0
     return {pair: value for pair, value in found.items() if value and all(name in known.names for name in pair)}
 
 

@@ -60,7 +60,7 @@ class Side:
     def interval(self, metric: str) -> tuple[float, float] | None:
         """The 90% range of mean TTFT or TPOT at the load from the error of the prediction alone; None where no error is assumed."""
         known = {item.name: item for item in self.uncertain.assumptions}
-        item = known.get(f"{self.name}.prediction.{metric}")
+        item = known.get(f"{self.name}.prediction.{metric}", known.get(f"prediction.{metric}"))
         value = self.figure(metric)
         if item is None or not item.uncertain or not math.isfinite(value):
             return None
@@ -201,7 +201,9 @@ class Comparison:
         lines = [f"From {pair.a} to {pair.b}:"]
         lines += _wrapped("differs in " + "; ".join(f"{d.what}: {d.a} -> {d.b}" for d in pair.differences))
         if pair.way:
-            told = "; ".join(f"{c.what} x{c.ratio:.2f} -> {_money(c.figure)}" for c in pair.way)
+            told = "; ".join(
+                f"{c.what}{'' if math.isnan(c.ratio) else f' x{c.ratio:.2f}'} -> {_money(c.figure)}" for c in pair.way
+            )
             lines += _wrapped(f"{PLURAL[self.figure]}, change by change: {told}")
         lines += _ops(pair)
         sides = {side.letter: side for side in self.sides}

@@ -115,8 +115,9 @@ class MonteCarlo:
         if not named:
             best = show_chance(1 - self.never.value)
             return f"No number of {self._gpu} meets the target with an even chance; the most there is: {best}."
-        told = [f"{gpus:,} GPUs: {self.chance(gpus)} chance of meeting the target" if place == 0 else f"{gpus:,}: {self.chance(gpus)}"
-                for place, gpus in enumerate(named)]  # fmt: skip
+        told = [f"{gpus:,}: {self.chance(gpus)}" for gpus in named]
+        first = next(iter(named))
+        told[0] = f"{first:,} GPU{'s' * (first > 1)}: {self.chance(first)} chance of meeting the target"
         limit = f"; no number brings more than {show_chance(1 - self.never.value)}" if self.never.value >= 0.005 else ""
         return "; ".join(told) + limit + "."
 
@@ -143,10 +144,9 @@ class MonteCarlo:
     def notes(self) -> list[str]:
         """What a reader should know of the figures."""
         error = self.outcome.interpolation_error
-        worst = max((chance.high - chance.low) / 2 for chance in self.chances.values()) if self.chances else 0.0
-        found = [
-            f"{self.samples:,} samples, seed {self.seed}; a probability is off by {worst:.1%} at most from sampling"
-        ]
+        worst = chance_of(self.samples // 2, self.samples)
+        found = [f"{self.samples:,} samples, seed {self.seed}; sampling alone puts a probability off by "
+                 f"{(worst.high - worst.low) / 2:.1%} at most"]  # fmt: skip
         if error:
             found.append(f"capacities interpolated over lengths, {error:.1%} off on average")
         if self.never.value:

@@ -57,11 +57,14 @@ def workload_assumptions(choice: Choice, request_rate: float) -> Assumptions:
 
 def own_assumptions(choice: Choice, shared: frozenset[str] = frozenset()) -> Assumptions:
     """What one choice alone rests on: errors of its prediction, its price or terms, acceptance of its drafts; under its name where it
-    has one. Terms named in ``shared`` are those of all choices."""
+    has one, except what is named in ``shared``."""
     deployment = choice.deployment
-    mark = f"{choice.name}." if choice.name else ""
     items: list[Assumption] = []
     correlations: dict[tuple[str, str], float] = {}
+
+    def named(name: str) -> str:
+        return name if not choice.name or name in shared else f"{choice.name}.{name}"
+
     generates = deployment.model.task == "generate"
     if deployment.machine.mode == "calibrated":
         kind = "MoE" if deployment.model.is_moe else "dense"
@@ -70,25 +73,23 @@ def own_assumptions(choice: Choice, shared: frozenset[str] = frozenset()) -> Ass
             steps = choice.prefill if metric == "ttft" and choice.prefill is not None else deployment
             spread = (found.added**2 + steps.log_spread(metric) ** 2) ** 0.5
             items.append(Assumption(
-                f"{mark}prediction.{metric}", 1.0, scaled(found.quantiles, spread), "measured / predicted",
+                f"prediction.{metric}", 1.0, scaled(found.quantiles, spread), "measured / predicted",
                 f"{found.rows} measured points ({found.source})" if found.rows else found.source, "fit" if found.rows else "guess",
             ))  # fmt: skip
         if generates:
-            pair = (f"{mark}prediction.ttft", f"{mark}prediction.tpot")
+            pair = (named("prediction.ttft"), named("prediction.tpot"))
             correlations[pair] = metric_correlation(deployment.machine.engine.name, kind)
-    if choice.hourly is None:
-        items += _price(choice, mark)
-    items += [item if item.name in shared else replace(item, name=f"{mark}{item.name}") for item in choice.terms]
+    items += _price(choice) if choice.hourly is None else choice.terms
     if deployment.drafter is not None and deployment.drafter.reached:
-        items.append(_share(f"{mark}speculation.acceptance", deployment.drafter.reached[0], "of the first draft"))
-    return Assumptions(tuple(items), correlations)
+        items.append(_share("speculation.acceptance", deployment.drafter.reached[0], "of the first draft"))
+    return Assumptions(tuple(replace(item, name=named(item.name)) for item in items), correlations)
 
 
-def _price(choice: Choice, mark: str) -> list[Assumption]:
+def _price(choice: Choice) -> list[Assumption]:
     price = choice.deployment.price_per_hour
     if price is None:
         return []
-    name, unit, told = f"{mark}price.per_hour", "USD/h per GPU", f"base: {choice.deployment.price_source}"
+    name, unit, told = "price.per_hour", "USD/h per GPU", f"base: {choice.deployment.price_source}"
     quotes = [p.per_hour for p in choice.deployment.machine.accelerator.prices if p.kind == "on_demand" and p.per_hour]
     middle = statistics.median(quotes) if price in quotes else 0.0
     if middle <= price * PRICE_RANGE:
