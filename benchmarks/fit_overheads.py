@@ -1,6 +1,7 @@
-"""Fit the engines' overheads to the shipped serving points, then the intervals around what is predicted with them.
+"""Fit the engines' overheads to the shipped serving points, then the intervals around what is predicted with them, then which
+errors go together.
 
-Writes ``hardware_specs/overheads`` and ``hardware_specs/intervals``.
+Writes ``hardware_specs/overheads``, ``hardware_specs/intervals`` and ``hardware_specs/correlations``.
 
 Run with ``python benchmarks/fit_overheads.py``; takes a few minutes. Only points on the fitting side of the split are used.
 """
@@ -12,6 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from infersim.specs.library import clear_cache
+from infersim.validate.correlations import write_correlations
 from infersim.validate.intervals import write_intervals
 from infersim.validate.overheads import fit_all
 from infersim.validate.serving import shipped_serving_points
@@ -32,6 +34,8 @@ def main() -> None:
     clear_cache()
     for path in write_intervals(SPECS / "intervals", points, date=today, source=source):
         print(path.read_text(encoding="utf-8"))
+    clear_cache()
+    print(write_correlations(SPECS / "correlations", points, date=today, source=source).read_text(encoding="utf-8"))
 
 
 if __name__ == "__main__":

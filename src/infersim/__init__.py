@@ -17,6 +17,7 @@ from infersim._version import __version__
 if TYPE_CHECKING:
     from infersim.errors import DoesNotFitError, InferSimError
     from infersim.ops.transformer import Group, decode, prefill
+    from infersim.planning.compare import compare
     from infersim.planning.search import plan
     from infersim.predict.estimate import Estimate, estimate, sweep_steps
     from infersim.predict.memory import memory_report
@@ -38,7 +39,7 @@ _HOMES = {
     "Estimate": "predict.estimate", "estimate": "predict.estimate", "predict_step": "predict.step",
     "sweep_steps": "predict.estimate",
     "memory_report": "predict.memory",
-    "plan": "planning.search",
+    "plan": "planning.search", "compare": "planning.compare",
     "simulate": "serving.simulate", "capacity": "serving.capacity", "read_trace": "serving.traces", "Traffic": "serving.traffic",
     "EngineKnobs": "specs.deployment", "Parallelism": "specs.deployment",
     "load_model": "specs.huggingface",
@@ -50,7 +51,7 @@ _HOMES = {
 
 __all__ = [  # noqa: RUF022 - grouped by what a reader looks for
     "estimate", "Estimate", "predict_step", "prefill", "decode", "Group", "sweep_steps", "memory_report",
-    "simulate", "Traffic", "read_trace", "capacity", "plan",
+    "simulate", "Traffic", "read_trace", "capacity", "plan", "compare",
     "load_model", "load_accelerator", "load_system", "names", "add_spec_folder", "precision",
     "Parallelism", "EngineKnobs", "Speculation", "Workload", "Target",
     "InferSimError", "DoesNotFitError", "__version__",

@@ -15,6 +15,7 @@ import typer
 
 from infersim._version import __version__
 from infersim.cli import bench
+from infersim.cli.compare import compare
 from infersim.cli.plan import plan
 from infersim.cli.prices import prices
 from infersim.cli.simulate import simulate
@@ -368,6 +369,7 @@ def calibrate(
     typer.echo(f"{len(sections)} sections written to {out}")
 
 
+app.command(name="compare")(compare)
 app.command(name="simulate")(simulate)
 app.command(name="plan")(plan)
 app.command(name="prices")(prices)

@@ -10,10 +10,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from infersim.ops.base import Numbers
 from infersim.ops.transformer import Group
 from infersim.planning.service import LOADS, STABLE_SHARE, Scatter, ServiceCurve, capacity_of, slots_of
 from infersim.predict.estimate import Estimate
@@ -114,11 +116,24 @@ def pair_rates(
         elif limit.metric == "e2e":
             budget = np.minimum(budget, limit.seconds / scatter.factor(limit) - (output_tokens - 1) * tpot[None, :])
     fixed = alone + transfers + tpot[None, :]
-    load = 2 * np.maximum(budget - fixed, 0.0) / (alone * (1 + input_cv**2))
-    busy = np.minimum(1 - 1 / (1 + load), STABLE_SHARE)
+    busy = busy_within(alone, budget - fixed, input_cv)
     rates = busy * np.array([times.rate for times in prompts])[:, None]
-    wait = busy / (1 - busy) * alone * (1 + input_cv**2) / 2
-    return PairRates(rates, found.rate, tpot, fixed + wait, running, found.bound)
+    return PairRates(rates, found.rate, tpot, fixed + prompt_wait(alone, busy, input_cv), running, found.bound)
+
+
+def prompt_wait(alone: Numbers, busy: Numbers, input_cv: float = 0.0) -> Any:
+    """Mean wait [s] of a prompt that takes ``alone`` seconds where a prefill replica is busy for a share of its time (M/G/1)."""
+    return np.asarray(busy) / (1 - np.asarray(busy)) * alone * (1 + input_cv**2) / 2
+
+
+def busy_within(alone: Numbers, wait: Numbers, input_cv: float = 0.0) -> Any:
+    """The share of its time that a prefill replica may be busy for a mean wait within ``wait`` seconds, at most STABLE_SHARE.
+
+    >>> round(float(prompt_wait(0.2, busy_within(0.2, 0.15))), 6)
+    0.15
+    """
+    load = 2 * np.maximum(wait, 0.0) / (np.asarray(alone) * (1 + input_cv**2))
+    return np.minimum(1 - 1 / (1 + load), STABLE_SHARE)
 
 
 def transfer_seconds(prefills: Sequence[Estimate], decodes: Sequence[Estimate]) -> Array:

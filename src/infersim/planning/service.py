@@ -52,11 +52,19 @@ class Scatter:
 
     def factor(self, limit: Limit) -> float:
         """What the limit is on, over the mean. Gaps between tokens scatter as TPOT does."""
-        if limit.percentile is None:
-            return 1.0
-        cv = getattr(self, "tpot" if limit.metric == "itl" else limit.metric)
-        sigma = math.sqrt(math.log1p(cv * cv))
-        return math.exp(_normal_quantile(limit.percentile / 100) * sigma - sigma * sigma / 2)
+        return float(tail_factor(limit.percentile, getattr(self, "tpot" if limit.metric == "itl" else limit.metric)))
+
+
+def tail_factor(percentile: float | None, variation: Numbers) -> Any:
+    """A percentile (None: the mean) over the mean of a log-normal distribution with this coefficient of variation; broadcasts.
+
+    >>> round(float(tail_factor(95.0, 0.35)), 2)
+    1.65
+    """
+    if percentile is None:
+        return 1.0
+    sigma = np.sqrt(np.log1p(np.square(variation)))
+    return np.exp(_normal_quantile(percentile / 100) * sigma - sigma * sigma / 2)
 
 
 @lru_cache(maxsize=64)

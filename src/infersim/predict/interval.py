@@ -15,6 +15,8 @@ from dataclasses import dataclass
 
 from infersim.specs.library import files, read_yaml
 
+CORRELATED = "errors"
+"""The file of which errors go together, in ``hardware_specs/correlations``."""
 LEVELS = {50: (25, 75), 90: (5, 95)}
 """Lower and upper quantile, in percent, of a central interval."""
 NORMAL = {5: -1.6449, 25: -0.6745, 75: 0.6745, 95: 1.6449}
@@ -65,3 +67,31 @@ def regime(engine: str, kind: str, metric: str) -> Regime:
             quantiles = {int(percent): float(value) for percent, value in found["quantiles"].items()}
             return Regime(int(found["rows"]), float(found["added"]), quantiles, f"{name}, {kind}, {metric}")
     return Regime(0, 0.3, NORMAL, "assumed: normal, 30% beyond the kernels")
+
+
+@functools.lru_cache(maxsize=64)
+def metric_correlation(engine: str, kind: str) -> float:
+    """How the errors of TTFT and TPOT of one deployment go together: a correlation of normal scores, as measured for the engine and
+    kind of model; of all engines where it has none, zero where nothing is known.
+
+    >>> -1 < metric_correlation("vllm", "dense") < 1
+    True
+    """
+    found = _correlations().get("metrics", {})
+    return float(found.get(engine, {}).get(kind, found.get("all", {}).get(kind, 0.0)))
+
+
+@functools.lru_cache(maxsize=8)
+def shared_error(metric: str, *, same_device: bool) -> float:
+    """How far predictions of two deployments of one model under one engine and load err alike, as a correlation of normal scores.
+
+    >>> shared_error("ttft", same_device=True) > shared_error("ttft", same_device=False)
+    True
+    """
+    found = _correlations().get("deployments", {}).get("same_device" if same_device else "other_device", {})
+    return float(found.get(metric, 0.0))
+
+
+def _correlations() -> dict[str, dict[str, dict[str, float]]]:
+    known = files("correlations")
+    return read_yaml(known[CORRELATED]) if CORRELATED in known else {}
