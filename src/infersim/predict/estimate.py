@@ -44,7 +44,7 @@ class Estimate:
     meta-llama/Llama-3.1-8B bf16 on 1 x H100-SXM (TP1, vllm)
     TTFT 18.7 ms   TPOT 5.14 ms   E2E 1.33 s
     1,540 output tokens/s per GPU   6.02 requests/s
-    0.39 USD per million output tokens
+    0.54 USD per million output tokens
     """
 
     model: ModelSpec
