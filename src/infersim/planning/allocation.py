@@ -12,7 +12,7 @@ from infersim.ops.base import Numbers
 def usd_per_million(usd_per_hour: Numbers, tokens_per_second: Numbers, use: Numbers = 1.0) -> Numbers:
     """USD per million tokens where devices of ``usd_per_hour`` serve so many tokens a second for a share ``use`` of the time.
 
-    >>> round(usd_per_million(2.50, 2500.0), 4), round(usd_per_million(2.50, 2500.0, 0.5), 4)
+    >>> round(float(usd_per_million(2.50, 2500.0)), 4), round(float(usd_per_million(2.50, 2500.0, 0.5)), 4)
     (0.2778, 0.5556)
     """
     return np.asarray(usd_per_hour) / 3600.0 / (np.asarray(tokens_per_second) * use) * 1e6

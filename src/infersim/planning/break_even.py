@@ -52,7 +52,7 @@ def break_even_month(owned: Array, rented: Array) -> int | None:
 def break_even_rent(usd_per_year: Numbers, devices: Numbers, availability: Numbers = 1.0) -> Numbers:
     """Rent per device and hour at which renting costs as much as owning, over the years of ownership [USD/h].
 
-    >>> round(break_even_rent(99_230.0, 8), 3)
+    >>> round(float(break_even_rent(99_230.0, 8)), 3)
     1.416
     """
     return np.asarray(usd_per_year) / (np.asarray(devices) * 8760.0 * availability)
@@ -62,7 +62,7 @@ def break_even_tokens(fixed_per_month: Numbers, api_per_million: Numbers, margin
     """Tokens a month from which on own devices are cheaper than an API: fixed / (price - marginal). Infinite where the API is cheaper
     than the energy of a token.
 
-    >>> break_even_tokens(10_000.0, 0.50) / 1e9
+    >>> float(break_even_tokens(10_000.0, 0.50) / 1e9)
     20.0
     """
     margin = np.asarray(api_per_million, dtype=float) - marginal_per_million
@@ -73,7 +73,7 @@ def break_even_tokens(fixed_per_month: Numbers, api_per_million: Numbers, margin
 def api_cost(request_rate: Numbers, fresh: Numbers, cached: Numbers, output: Numbers, prices: tuple[float, float, float]) -> Numbers:
     """USD per hour that an API takes for a load, at (input, cached input, output) USD per million tokens.
 
-    >>> round(api_cost(1.0, 1000.0, 0.0, 500.0, (0.5, 0.25, 1.5)), 2)
+    >>> round(float(api_cost(1.0, 1000.0, 0.0, 500.0, (0.5, 0.25, 1.5))), 2)
     4.5
     """
     price_in, price_cached, price_out = prices

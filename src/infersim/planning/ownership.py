@@ -18,7 +18,7 @@ def annuity(capital: Numbers, residual: Numbers, interest: Numbers, years: Numbe
 
     ``residual`` R is what the hardware sells for after ``years`` N; ``interest`` i a year, zero allowed.
 
-    >>> round(annuity(300_000.0, 60_000.0, 0.08, 4.0))  # a node of 300,000 USD, a fifth of it left after four years
+    >>> round(float(annuity(300_000.0, 60_000.0, 0.08, 4.0)))  # a node of 300,000 USD, a fifth of it left after four years
     77261
     """
     i = np.asarray(interest, dtype=float)
@@ -40,7 +40,7 @@ def residual_share(after_3_years: Numbers, years: Numbers) -> Numbers:
 def energy_per_year(power: Numbers, pue: Numbers, usd_per_kwh: Numbers) -> Numbers:
     """Cost of a mean power [W] over a year, cooling and conversion included [USD/year].
 
-    >>> round(energy_per_year(10_200 * 0.75, 1.3, 0.08))
+    >>> round(float(energy_per_year(10_200 * 0.75, 1.3, 0.08)))
     6969
     """
     return np.asarray(power) / 1000.0 * np.asarray(pue) * HOURS_PER_YEAR * np.asarray(usd_per_kwh)
@@ -49,7 +49,7 @@ def energy_per_year(power: Numbers, pue: Numbers, usd_per_kwh: Numbers) -> Numbe
 def colocation_per_year(power: Numbers, usd_per_kw_month: Numbers) -> Numbers:
     """Rent of space and of provisioned ``power`` [W] over a year [USD/year]; electricity is not in it.
 
-    >>> colocation_per_year(10_200.0, 150.0)
+    >>> float(colocation_per_year(10_200.0, 150.0))
     18360.0
     """
     return np.asarray(power) / 1000.0 * np.asarray(usd_per_kw_month) * MONTHS_PER_YEAR
@@ -58,7 +58,7 @@ def colocation_per_year(power: Numbers, usd_per_kw_month: Numbers) -> Numbers:
 def per_useful_hour(usd_per_year: Numbers, devices: Numbers, share: Numbers) -> Numbers:
     """Cost of an hour of a device in which it is of use: ``share`` of the hours of a year [USD/h].
 
-    >>> round(per_useful_hour(99_230.0, 8, 1.0), 3), round(per_useful_hour(99_230.0, 8, 0.6), 3)
+    >>> round(float(per_useful_hour(99_230.0, 8, 1.0)), 3), round(float(per_useful_hour(99_230.0, 8, 0.6)), 3)
     (1.416, 2.36)
     """
     return np.asarray(usd_per_year) / (np.asarray(devices) * HOURS_PER_YEAR * np.asarray(share))
