@@ -235,12 +235,12 @@ def test_a_wider_assumption_never_narrows_the_cost(one: float, other: float, nam
 
 
 @given(
-    st.lists(st.floats(0.01, 0.99), min_size=2, max_size=5, unique=True), st.sampled_from(["log", "linear", "logit"]), st.data()
+    st.lists(st.integers(1, 99), min_size=2, max_size=5, unique=True), st.sampled_from(["log", "linear", "logit"]), st.data()
 )  # fmt: skip
 def test_a_distribution_passes_through_its_quantiles_and_back(
-    values: list[float], scale: Any, data: st.DataObject
+    shares: list[int], scale: Any, data: st.DataObject
 ) -> None:
-    values = sorted(values)
+    values = [share / 100 for share in sorted(shares)]
     percents = sorted(data.draw(st.lists(st.integers(1, 99), min_size=len(values), max_size=len(values), unique=True)))
     known = Quantiles(tuple(map(float, percents)), tuple(values), scale)
     for percent, value in zip(percents, values, strict=True):
@@ -259,6 +259,35 @@ def test_draws_depend_on_names_and_seed_alone(order: list[str], seed: int) -> No
     shuffled = Assumptions(tuple(items[name] for name in order)).draw(64, seed)
     for name, values in plain.items():
         assert np.array_equal(values, shuffled[name])
+
+
+@functools.lru_cache
+def pools() -> Choice:
+    prompts = deployment(tensor_parallel=2)
+    return Choice(deployment(), read_limits(TARGET), prefill=prompts)
+
+
+@given(st.booleans(), st.floats(0.5, 400.0), st.floats(0.3, 3.0), st.floats(0.5, 3.0), st.floats(0.5, 3.0))
+def test_what_makes_service_harder_never_needs_fewer_gpus(
+    two: bool, rate: float, loose: float, first: float, each: float
+) -> None:
+    """More load, tighter targets, slower prompts or slower tokens; and money is what the price makes of the GPUs."""
+    choice = pools() if two else Choice(deployment(), read_limits(TARGET))
+    base = usual_assumptions(choice, rate).base() | {"prediction.ttft": first, "prediction.tpot": each}
+    base |= {name: value * loose for name, value in base.items() if name.startswith("target.")}
+    steps = np.geomspace(0.25, 4.0, 17)
+    harder = {"workload.request_rate": 1, "prediction.ttft": 1, "prediction.tpot": 1, "scatter.ttft": 1} | {
+        f"target.{limit.name}": -1 for limit in choice.limits
+    }
+    if two:  # fuller decode replicas leave less of TTFT to prompts
+        del harder["target.tpot_p95"], harder["prediction.tpot"]
+    for name, sign in harder.items():
+        gpus = choice.outcome(base | {name: base[name] * steps}).gpus
+        change = np.diff(np.nan_to_num(gpus, posinf=1e12))
+        assert (sign * change >= 0).all(), name
+    priced = choice.outcome(base | {"price.per_hour": steps})
+    known = np.isfinite(priced.gpus)
+    assert priced.usd_per_year[known] == pytest.approx((priced.gpus * steps * 8760)[known])
 
 
 def test_same_seed_same_answer_other_seed_within_the_sampling_error() -> None:

@@ -121,7 +121,8 @@ def way(a: Choice, b: Choice, values: Mapping[str, Numbers], figure: str) -> tup
     """
     if a.prefill is not None or b.prefill is not None:
         one, two = (float(choice.outcome(values).figure(figure)) for choice in (a, b))
-        return (Change("everything", two, _ratio(two, one)),)
+        settings = ", ".join(difference.what for difference in differences(a, b, values)) or "assumptions"
+        return (Change(settings, two, _ratio(two, one)),)
     start, end = _arguments(a.deployment), _arguments(b.deployment)
     workload = a.deployment.workload
     told: dict[str, Any] = {

@@ -71,7 +71,8 @@ def pool_tables(decode: Estimate, prefill: Estimate, cases: Cases) -> Tables:
 
 def pool_rates(tables: Tables, limits: tuple[Limit, ...], factors: Factors, output_tokens: Array) -> tuple[Array, ...]:
     """Requests/s of one decode replica and of one prefill replica within limits on means, as ``disaggregated.pair_rates`` has them:
-    of a limit on E2E the decode pool takes its part first."""
+    of a limit on E2E the decode pool takes its part first. Decode replicas run as full as their limits let them, also where TTFT, which
+    holds one of their steps, would gain from emptier ones."""
     first, each = factors
     own = tuple(replace(limit, seconds=math.inf) if limit.metric == "ttft" else limit for limit in limits)
     curve = stretched(curve_in(tables), (each, each))
