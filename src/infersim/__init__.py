@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from infersim.errors import DoesNotFitError, InferSimError
     from infersim.ops.transformer import Group, decode, prefill
     from infersim.planning.compare import compare
+    from infersim.planning.cost import cost
     from infersim.planning.search import plan
     from infersim.predict.estimate import Estimate, estimate, sweep_steps
     from infersim.predict.memory import memory_report
@@ -39,7 +40,7 @@ _HOMES = {
     "Estimate": "predict.estimate", "estimate": "predict.estimate", "predict_step": "predict.step",
     "sweep_steps": "predict.estimate",
     "memory_report": "predict.memory",
-    "plan": "planning.search", "compare": "planning.compare",
+    "cost": "planning.cost", "plan": "planning.search", "compare": "planning.compare",
     "simulate": "serving.simulate", "capacity": "serving.capacity", "read_trace": "serving.traces", "Traffic": "serving.traffic",
     "EngineKnobs": "specs.deployment", "Parallelism": "specs.deployment",
     "load_model": "specs.huggingface",
@@ -51,7 +52,7 @@ _HOMES = {
 
 __all__ = [  # noqa: RUF022 - grouped by what a reader looks for
     "estimate", "Estimate", "predict_step", "prefill", "decode", "Group", "sweep_steps", "memory_report",
-    "simulate", "Traffic", "read_trace", "capacity", "plan", "compare",
+    "simulate", "Traffic", "read_trace", "capacity", "plan", "cost", "compare",
     "load_model", "load_accelerator", "load_system", "names", "add_spec_folder", "precision",
     "Parallelism", "EngineKnobs", "Speculation", "Workload", "Target",
     "InferSimError", "DoesNotFitError", "__version__",

@@ -14,14 +14,21 @@ Array = npt.NDArray[np.float64]
 
 
 def owned_by_month(
-    capital: float, opex_per_month: float, after_3_years: float, interest: float, months: int, resale: float | None = None
+    capital: float,
+    opex_per_month: float,
+    after_3_years: float,
+    interest: float,
+    months: int,
+    resale: float | None = None,
 ) -> Array:
     """What owning has cost after 0, 1 ... ``months`` months if the hardware is then sold [USD]: capital with interest, less what it
     sells for, and what keeping it cost until then, with interest too. ``resale`` is what can be sold, by default all the capital."""
     month = np.arange(months + 1)
     grown = (1 + interest) ** (month / 12)
     kept = opex_per_month * accumulated(month, interest)
-    return np.asarray(capital * grown + kept - (capital if resale is None else resale) * residual_share(after_3_years, month / 12))
+    return np.asarray(
+        capital * grown + kept - (capital if resale is None else resale) * residual_share(after_3_years, month / 12)
+    )
 
 
 def accumulated(month: Numbers, interest: float) -> Numbers:
@@ -58,7 +65,9 @@ def break_even_rent(usd_per_year: Numbers, devices: Numbers, availability: Numbe
     return np.asarray(usd_per_year) / (np.asarray(devices) * 8760.0 * availability)
 
 
-def break_even_tokens(fixed_per_month: Numbers, api_per_million: Numbers, marginal_per_million: Numbers = 0.0) -> Numbers:
+def break_even_tokens(
+    fixed_per_month: Numbers, api_per_million: Numbers, marginal_per_million: Numbers = 0.0
+) -> Numbers:
     """Tokens a month from which on own devices are cheaper than an API: fixed / (price - marginal). Infinite where the API is cheaper
     than the energy of a token.
 
@@ -70,7 +79,9 @@ def break_even_tokens(fixed_per_month: Numbers, api_per_million: Numbers, margin
         return np.where(margin > 0, np.asarray(fixed_per_month) / np.maximum(margin, 1e-300) * 1e6, math.inf)[()]
 
 
-def api_cost(request_rate: Numbers, fresh: Numbers, cached: Numbers, output: Numbers, prices: tuple[float, float, float]) -> Numbers:
+def api_cost(
+    request_rate: Numbers, fresh: Numbers, cached: Numbers, output: Numbers, prices: tuple[float, float, float]
+) -> Numbers:
     """USD per hour that an API takes for a load, at (input, cached input, output) USD per million tokens.
 
     >>> round(float(api_cost(1.0, 1000.0, 0.0, 500.0, (0.5, 0.25, 1.5))), 2)
