@@ -66,7 +66,12 @@ RATES, SECONDS = st.floats(0.05, 200), st.floats(0.005, 5)
 @settings(max_examples=60, deadline=None)
 @given(RATES, SECONDS, SECONDS, st.floats(1, 8))
 def test_a_tighter_target_never_needs_fewer_gpus(rate: float, ttft: float, tpot: float, tighter: float) -> None:
-    one = market(gpus="H100-SXM")
+    """Of two pools only TTFT is tightened: emptier decode replicas answer sooner, so that a loose TPOT can cost prefill replicas."""
+    one = replace(market(gpus="H100-SXM"), pairings=())
+    pools = market(gpus="H100-SXM")
+    asked = [question(rate, ttft / by, tpot, 10**6) for by in (1.0, tighter)]
+    pooled = [min((offer.devices for offer in pools.pooled(q)), default=math.inf) for q in asked]
+    assert pooled[1] >= pooled[0]
     loose, tight_ttft, tight_tpot = (
         one.best(question(rate, first, each, 10**6))
         for first, each in ((ttft, tpot), (ttft / tighter, tpot), (ttft, tpot / tighter))
@@ -269,6 +274,24 @@ def test_experts_take_expert_parallel_layouts_and_two_pools() -> None:
                  input_tokens=2000, output_tokens=500)  # fmt: skip
     assert any(option.deployment.parallelism.expert > 1 for option in found.options)
     assert any(option.prefill is not None for option in found.options)
+
+
+def test_owned_gpus_are_ranked_by_what_owning_costs() -> None:
+    """The price of an hour is that of the cost report, give or take the electricity of a device that does not draw all its power."""
+    from infersim import cost
+    from infersim.specs.economics import ownership
+
+    found = plan(LARGE, "H100-SXM,H200-SXM", request_rate=20, target=TARGET, terms="buy", verify=0, **CHAT).best
+    assert found.price_per_hour is not None
+    assert "owned in us" in found.deployment.price_source
+    report = cost(found, request_rate=20, terms=ownership())
+    assert 0.9 < report.hour.usd / found.price_per_hour <= 1
+
+
+def test_a_limit_on_e2e_leaves_two_pools_time_for_prompts() -> None:
+    found = plan(LARGE, "H100-SXM", request_rate=5, target="e2e=12s", pools="disaggregated", verify=0, **CHAT).best
+    assert found.prefill is not None
+    assert found.e2e <= 12
 
 
 def test_an_embedding_model_is_planned_in_closed_form() -> None:

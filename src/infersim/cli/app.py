@@ -16,6 +16,7 @@ import typer
 from infersim._version import __version__
 from infersim.cli import bench
 from infersim.cli.compare import compare
+from infersim.cli.cost import cost
 from infersim.cli.plan import plan
 from infersim.cli.prices import prices
 from infersim.cli.simulate import simulate
@@ -372,6 +373,7 @@ def calibrate(
 app.command(name="compare")(compare)
 app.command(name="simulate")(simulate)
 app.command(name="plan")(plan)
+app.command(name="cost")(cost)
 app.command(name="prices")(prices)
 app.command(name="validate")(validate)
 app.registered_commands += bench.app.registered_commands

@@ -55,6 +55,9 @@ def plan(
     price: Annotated[
         list[str] | None, _option("USD per GPU and hour in place of those on file: H100-SXM=2.10,L40S=0.90.", MONEY)
     ] = None,
+    rent: Annotated[str, _option("on_demand, reserved_1y, reserved_3y or spot.", MONEY)] = "on_demand",
+    buy: Annotated[bool, _option("Rank by the cost of owning the GPUs.", MONEY, "--buy")] = False,
+    site: Annotated[str, _option("Where owned GPUs stand: us, germany ... or a YAML file.", MONEY)] = "us",
     verify: Annotated[int, _option("How many of the best are simulated under Poisson arrivals.", SPACE)] = 2,
     seed: Annotated[int, _option("Of the simulation.", SPACE)] = 0,
     mode: Annotated[str, typer.Option(help="calibrated: kernel models; bound: the physical limit.")] = "calibrated",
@@ -82,7 +85,8 @@ def plan(
         model, names, input_tokens=read_lengths(input_tokens, "--input"),
         output_tokens=read_lengths(output_tokens, "--output"), prefix_hit=prefix_hit, request_rate=request_rate, target=target,
         max_gpus=max_gpus, precision=precision, kv_cache=kv_cache, engine=[e.strip() for e in engine.split(",")], pools=pools,
-        prices=read_prices(price or []), speculation=speculative_config, mode=mode, verify=verify, seed=seed,
+        prices=read_prices(price or []), terms="buy" if buy else rent, site=site, speculation=speculative_config,
+        mode=mode, verify=verify, seed=seed,
     )  # fmt: skip
     if as_json:
         typer.echo(json.dumps(found.to_dict(), indent=2, allow_nan=False))

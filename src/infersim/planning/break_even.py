@@ -75,8 +75,8 @@ def break_even_tokens(
     20.0
     """
     margin = np.asarray(api_per_million, dtype=float) - marginal_per_million
-    with np.errstate(divide="ignore"):
-        return np.where(margin > 0, np.asarray(fixed_per_month) / np.maximum(margin, 1e-300) * 1e6, math.inf)[()]
+    gains = margin > 0
+    return np.where(gains, np.asarray(fixed_per_month) / np.where(gains, margin, 1.0) * 1e6, math.inf)[()]
 
 
 def api_cost(

@@ -256,6 +256,11 @@ def cost(
 
     Devices that wait cost as much as busy ones, and draw idle power. Raises NoPlanError where the devices cannot serve the load,
     SpecError for bad input and where no price is on file.
+
+    >>> from infersim import estimate
+    >>> report = cost(estimate("meta-llama/Llama-3.1-8B", "H100-SXM"), request_rate=5, devices=2, terms=rental(per_hour=2.5))
+    >>> report.per_year, report.parts
+    (43800.0, {'rent': 43800.0})
     """
     if not (isinstance(request_rate, (int, float)) and 0 < request_rate < math.inf):
         raise SpecError(f"must be above 0, got {request_rate!r}", field="request_rate")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -90,6 +90,27 @@ class PairRates:
     """Index of the limit that the decode replica meets first, -1 for none."""
 
 
+DECODE_SHARE = 0.85
+"""Of a limit on E2E: what the decode pool may take of it. Assumed."""
+
+
+def for_decodes(limits: tuple[Limit, ...]) -> tuple[Limit, ...]:
+    """The limits that a decode pool must keep, one for one: none on TTFT, its share of those on E2E.
+
+    >>> [limit.seconds for limit in for_decodes((Limit("ttft", None, 1.0), Limit("e2e", None, 10.0)))]
+    [inf, 8.5]
+    """
+    whole = Limit("tpot", None, math.inf)
+    return tuple(
+        whole
+        if limit.metric == "ttft"
+        else replace(limit, seconds=limit.seconds * DECODE_SHARE)
+        if limit.metric == "e2e"
+        else limit
+        for limit in limits
+    )
+
+
 def pair_rates(
     prompts: Sequence[PromptTimes],
     curves: ServiceCurve,
@@ -103,9 +124,9 @@ def pair_rates(
     """What every pair of a prefill and a decode replica takes within ``limits``.
 
     ``curves`` holds one row for each decode replica, ``transfers`` [s] the time of a prompt's cache on its way, prefill rows by decode
-    columns. Of a limit on E2E the decode pool takes its part first and leaves the rest to TTFT.
+    columns. Of a limit on E2E the decode pool takes DECODE_SHARE at most and leaves the rest to TTFT.
     """
-    decode_limits = tuple(limit if limit.metric != "ttft" else Limit("tpot", None, math.inf) for limit in limits)
+    decode_limits = for_decodes(limits)
     found = capacity_of(curves, decode_limits, scatter=scatter)
     tpot, running = curves.read(found.rate, "tpot", "running")
     alone = np.array([times.alone for times in prompts])[:, None]

@@ -18,15 +18,17 @@ from infersim.planning.market import Market, Offer, Question, build_market
 from infersim.planning.options import Option, Plan
 from infersim.planning.service import Scatter
 from infersim.planning.space import Setting, Tried, candidates, schemes
+from infersim.planning.terms import device_hour
 from infersim.planning.verify import verify_best
 from infersim.predict.estimate import Estimate
 from infersim.serving.arrivals import poisson
 from infersim.serving.lengths import as_lengths
 from infersim.serving.target import Limit, read_limits
 from infersim.serving.traffic import SharedPrefixes, Traffic
+from infersim.specs.economics import Ownership, Rental, Site, load_site, ownership, power_terms, rental
 from infersim.specs.hardware import Accelerator
 from infersim.specs.huggingface import load_model
-from infersim.specs.library import load_accelerator, names
+from infersim.specs.library import default_system, load_accelerator, names
 from infersim.specs.model import ModelSpec
 
 MAX_GPUS = 64
@@ -52,6 +54,8 @@ def plan(
     engine: str | Iterable[str] = "vllm",
     pools: str = "both",
     prices: Mapping[str, float] | None = None,
+    terms: Ownership | Rental | str = "on_demand",
+    site: Site | str = "us",
     speculation: Any = None,
     mode: str = "calibrated",
     verify: int = 2,
@@ -64,8 +68,9 @@ def plan(
     Lengths are means or distributions as ``Traffic`` takes them; ``prefix_hit`` is the share of a prompt found in the cache;
     ``traffic`` states all of that at once (its own rate stands for ``request_rate`` where that is not given). ``target`` may
     limit means and percentiles (``ttft_p95=800ms,tpot_p95=40ms``). ``precision`` defaults to the checkpoint's formats, and fp8
-    beside 16-bit ones where the device multiplies it. ``prices`` [USD per device and hour] replace those on file. The ``verify``
-    best are simulated under Poisson arrivals and given as many replicas as that takes.
+    beside 16-bit ones where the device multiplies it. ``prices`` [USD per device and hour] replace those on file; ``terms`` say
+    how devices are paid for (a kind of rent, ``buy``, or terms of ``specs.economics``) and ``site`` where owned ones stand. The
+    ``verify`` best are simulated under Poisson arrivals and given as many replicas as that takes.
 
     Raises DoesNotFitError where no candidate fits into memory, NoPlanError where none meets the target, both with the nearest
     change that would; SpecError for bad input.
@@ -99,11 +104,15 @@ def plan(
             progress(device.name, number, len(devices))
         wanted = schemes(spec, device) if precision is None else _listed(precision)
         priced = replace(setting, price_per_hour=(prices or {}).get(device.name))
+        here = len(found)
         for drafts in {None: None, str(speculation): speculation}.values():
             found += candidates(
                 spec, device, setting=replace(priced, speculation=drafts), precisions=wanted, engines=engines,
                 most=min(max_gpus, LARGEST_REPLICA), tried=tried,
             )  # fmt: skip
+        if terms != "on_demand" and device.name not in (prices or {}):
+            usd, told = _paid(device, terms, site)
+            found[here:] = [replace(one, price_per_hour=usd, price_source=told) for one in found[here:]]
     if not found:
         raise _nothing_fits(spec, tried, len(devices))
     scatter, input_cv = scatter_of(asked)
@@ -152,6 +161,26 @@ def accelerators(gpus: str | Iterable[str | Accelerator] | None) -> list[Acceler
     if not found:
         raise SpecError("name at least one accelerator, for example H100-SXM", field="gpus")
     return list({device.name: device for device in found}.values())
+
+
+def _paid(device: Accelerator, terms: Ownership | Rental | str, site: Site | str) -> tuple[float | None, str]:
+    """USD per hour of a device on terms other than the cheapest rent on demand, and where that comes from. Owned devices are taken to
+    draw all the power they are allowed."""
+    place = load_site(site) if isinstance(site, str) else site
+    chosen = terms if not isinstance(terms, str) else ownership() if terms == "buy" else rental(kind=terms)
+    system, tdp = default_system(device.name), device.tdp or 0.0
+    watts = tdp * (1 + power_terms().host_share.value)
+    beside = system.power_beside(tdp) if system is not None else None
+    most = watts if beside is None or system is None else tdp + beside / system.devices_per_node
+    try:
+        hour = device_hour(device, chosen, place, system=system, watts=watts, provisioned_watts=most)
+    except SpecError as error:
+        return None, str(error)
+    first = hour.assumptions[0]
+    return (
+        hour.usd,
+        f"{'owned in' if isinstance(chosen, Ownership) else 'rented,'} {place.name}, {first.name} {first.base:,.6g} USD: {first.source}",
+    )
 
 
 def _listed(given: str | Iterable[str]) -> list[str]:

@@ -5,12 +5,18 @@ One function of each kind for an aggregated replica and for a pair of pools; tab
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 
 import numpy as np
 
-from infersim.planning.disaggregated import busy_within, decode_curve, prompt_times, prompt_wait, transfer_seconds
+from infersim.planning.disaggregated import (
+    busy_within,
+    decode_curve,
+    for_decodes,
+    prompt_times,
+    prompt_wait,
+    transfer_seconds,
+)
 from infersim.planning.distributions import Array
 from infersim.planning.lattice import FIELDS, NODES, Cases, Tables
 from infersim.planning.service import ServiceCurve, capacity_of
@@ -71,12 +77,11 @@ def pool_tables(decode: Estimate, prefill: Estimate, cases: Cases) -> Tables:
 
 def pool_rates(tables: Tables, limits: tuple[Limit, ...], factors: Factors, output_tokens: Array) -> tuple[Array, ...]:
     """Requests/s of one decode replica and of one prefill replica within limits on means, as ``disaggregated.pair_rates`` has them:
-    of a limit on E2E the decode pool takes its part first. Decode replicas run as full as their limits let them, also where TTFT, which
+    of a limit on E2E the decode pool takes its share. Decode replicas run as full as their limits let them, also where TTFT, which
     holds one of their steps, would gain from emptier ones."""
     first, each = factors
-    own = tuple(replace(limit, seconds=math.inf) if limit.metric == "ttft" else limit for limit in limits)
     curve = stretched(curve_in(tables), (each, each))
-    decode = capacity_of(curve, own).rate
+    decode = capacity_of(curve, for_decodes(limits)).rate
     (tpot,) = curve.read(decode, "tpot")
     alone, full, transfer = _prompts(tables, first)
     budget = np.full(decode.shape, np.inf)
