@@ -43,13 +43,16 @@ class Question:
     input_cv: float = 0.0
 
 
-def cost_order(cost: float, devices: int, request_rate: float, capacity: float) -> tuple[float, ...]:
-    """What offers are ranked by; capacities within 5% count as equal.
+def cost_order(
+    cost: float, devices: int, request_rate: float, capacity: float, pools: bool = False, knobs: int = 0
+) -> tuple[float, ...]:
+    """What offers are ranked by: cost and devices per request, one kind of replica before two pools, capacity (within 5% as equal),
+    engine settings that are not the defaults.
 
     >>> cost_order(10.0, 4, 2.0, 3.0) < cost_order(math.inf, 2, 2.0, 3.0)
     True
     """
-    return (cost / request_rate, devices / request_rate, -round(20 * math.log(capacity)))
+    return (cost / request_rate, devices / request_rate, pools, -round(20 * math.log(capacity)), knobs)
 
 
 @dataclass(frozen=True)
@@ -69,13 +72,10 @@ class Offer:
 
     @property
     def rank(self) -> tuple[float, ...]:
-        """Cheapest per request first, those without a price after all others; of equals the one with fewer devices, then with a good
-        deal more capacity, then with one pool and fewer knobs."""
-        return (
-            *cost_order(self.cost, self.devices, self.request_rate, self.capacity),
-            self.prefill_replicas,
-            self.knobs,
-        )
+        """Cheapest per request first, those without a price after all others; of equals the one with fewer devices, then with one
+        kind of replica, then with a good deal more capacity, then with fewer knobs."""
+        pools = self.prefill_row is not None
+        return cost_order(self.cost, self.devices, self.request_rate, self.capacity, pools, self.knobs)
 
 
 @dataclass(frozen=True)

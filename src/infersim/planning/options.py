@@ -6,6 +6,7 @@ import csv
 import functools
 import io
 import math
+import textwrap
 from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import Any
@@ -191,7 +192,13 @@ class Option:
             }[self.bound]
         else:
             first = f"{self.bound} is met first"
-        return f"{first}; steps wait most for {resource}; {used}, {free}"
+        one, own = self.deployment, self.deployment.model.precision
+        changed = (
+            f"; {one.precision.weights} in place of the checkpoint's {own.weights}"
+            if one.precision.weights != own.weights
+            else ""
+        )
+        return f"{first}; steps wait most for {resource}; {used}, {free}{changed}"
 
     def to_dict(self) -> dict[str, Any]:
         """Plain numbers and strings; keys carry units."""
@@ -330,15 +337,17 @@ class Plan:
 
     def __str__(self) -> str:
         best = self.best
-        lines = [
-            best.describe(),
-            best.why,
-            f"TTFT {units.show(best.ttft, 's')}   TPOT {units.show(best.tpot, 's')}   "
-            f"{best.tokens_per_second_per_gpu:,.0f} tokens/s per GPU"
-            + (f"   {best.cost_per_hour:,.2f} USD/h" if best.cost_per_hour is not None else ""),
-        ]
+        figures = [
+            f"TTFT {units.show(best.ttft, 's')}", f"TPOT {units.show(best.tpot, 's')}" if best.tpot else "",
+            f"{best.tokens_per_second_per_gpu:,.0f} {best.token_word}/s per GPU",
+            f"{best.cost_per_hour:,.2f} USD/h" if best.cost_per_hour is not None else "",
+        ]  # fmt: skip
+        lines = [best.describe(), best.why, "   ".join(figure for figure in figures if figure)]
         lines += [f"next: {option.describe()}{self._dearer(option)}" for option in self.alternatives[:3]]
-        return "\n".join([*lines, *self.flips])
+        wrapped = (
+            textwrap.wrap(line, 80, subsequent_indent="  ", break_on_hyphens=False) for line in (*lines, *self.flips)
+        )
+        return "\n".join(piece for pieces in wrapped for piece in pieces)
 
     def _dearer(self, option: Option) -> str:
         if option.cost_per_hour is None or self.best.cost_per_hour is None:

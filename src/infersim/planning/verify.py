@@ -125,7 +125,7 @@ def order(option: Option) -> tuple[float, ...]:
     """The rank of an option among others, as offers are ranked."""
     cost = math.inf if option.cost_per_hour is None else option.cost_per_hour
     knobs = len(option.deployment.knobs.model_dump(exclude_defaults=True))
-    return (*cost_order(cost, option.devices, option.request_rate, option.capacity), option.prefill_replicas, knobs)
+    return cost_order(cost, option.devices, option.request_rate, option.capacity, option.prefill is not None, knobs)
 
 
 def verify_best(
