@@ -17,6 +17,7 @@ from infersim._version import __version__
 from infersim.cli import bench
 from infersim.cli.compare import compare
 from infersim.cli.cost import cost
+from infersim.cli.launch import launch
 from infersim.cli.plan import plan
 from infersim.cli.prices import prices
 from infersim.cli.simulate import simulate
@@ -374,6 +375,7 @@ app.command(name="compare")(compare)
 app.command(name="simulate")(simulate)
 app.command(name="plan")(plan)
 app.command(name="cost")(cost)
+app.command(name="launch")(launch)
 app.command(name="prices")(prices)
 app.command(name="validate")(validate)
 app.registered_commands += bench.app.registered_commands

@@ -171,7 +171,7 @@ def find(kind: str, name: str) -> Path:
     if name.lower() in aliases:
         return aliases[name.lower()]
     listed = f"see `infersim {'models' if kind == 'models' else 'hardware'}`"
-    if kind in ("acceptance", "sites"):
+    if kind in ("acceptance", "sites", "launch"):
         listed = f"known: {', '.join(known)}"
     hint = did_you_mean(name, known) if nearest(name, known) else listed
     raise UnknownNameError(f"no {noun} is called {name!r}; {hint}")
