@@ -94,6 +94,37 @@ class PowerTerms(Terms):
     host_embodied_carbon: Figure
 
 
+class Operations(Terms):
+    """How devices and nodes fail, are repaired and kept, and how long a replica takes to start. Bandwidths in bytes per second."""
+
+    device_mtbf_hours: Figure
+    node_mtbf_hours: Figure
+    repair_hours: Figure
+    maintenance_hours_per_node_month: Figure
+    peak_to_mean: Figure
+    rack_power_kw: Figure
+    provision_seconds: Figure
+    image_bytes: Figure
+    image_bandwidth: Figure
+    storage_bandwidth: Figure
+    network_bandwidth: Figure
+    host_link_bandwidth: Figure
+    engine_start_seconds: Figure
+    scale_down_seconds: Figure
+
+    @model_validator(mode="after")
+    def _above_zero(self) -> Operations:
+        for name in ("device_mtbf_hours", "node_mtbf_hours", "rack_power_kw", *_BANDWIDTHS):
+            if getattr(self, name).low <= 0:
+                raise ValueError(f"{name}: must be above zero")
+        if self.peak_to_mean.low < 1:
+            raise ValueError(f"peak_to_mean: a peak is no lower than the mean, got {self.peak_to_mean.low:g}")
+        return self
+
+
+_BANDWIDTHS = ("image_bandwidth", "storage_bandwidth", "network_bandwidth", "host_link_bandwidth")
+
+
 class Site(Terms):
     """Where devices stand: electricity per kWh in ``currency``, PUE, g CO2 equivalent per kWh, and tax on all that is paid."""
 
@@ -144,6 +175,15 @@ def rental(**changed: Any) -> Rental:
 def power_terms() -> PowerTerms:
     """The parameters of the power model on file."""
     return validate(PowerTerms, _default("power"))
+
+
+def operations(**changed: Any) -> Operations:
+    """How fleets fail, start and are kept, as on file, with some figures ``changed``.
+
+    >>> operations(repair_hours=4).repair_hours.value, operations().device_mtbf_hours.status
+    (4.0, 'stated')
+    """
+    return validate(Operations, _default("operations") | {k: v for k, v in changed.items() if v is not None})
 
 
 def load_site(name: str, **changed: Any) -> Site:
