@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from infersim.ops.transformer import Group, decode, prefill
     from infersim.planning.compare import compare
     from infersim.planning.cost import cost
+    from infersim.planning.fleet import size_fleet
     from infersim.planning.search import plan
     from infersim.predict.estimate import Estimate, estimate, sweep_steps
     from infersim.predict.memory import memory_report
@@ -40,7 +41,7 @@ _HOMES = {
     "Estimate": "predict.estimate", "estimate": "predict.estimate", "predict_step": "predict.step",
     "sweep_steps": "predict.estimate",
     "memory_report": "predict.memory",
-    "cost": "planning.cost", "plan": "planning.search", "compare": "planning.compare",
+    "cost": "planning.cost", "size_fleet": "planning.fleet", "plan": "planning.search", "compare": "planning.compare",
     "simulate": "serving.simulate", "capacity": "serving.capacity", "read_trace": "serving.traces", "Traffic": "serving.traffic",
     "EngineKnobs": "specs.deployment", "Parallelism": "specs.deployment",
     "load_model": "specs.huggingface",
@@ -52,7 +53,7 @@ _HOMES = {
 
 __all__ = [  # noqa: RUF022 - grouped by what a reader looks for
     "estimate", "Estimate", "predict_step", "prefill", "decode", "Group", "sweep_steps", "memory_report",
-    "simulate", "Traffic", "read_trace", "capacity", "plan", "cost", "compare",
+    "simulate", "Traffic", "read_trace", "capacity", "plan", "size_fleet", "cost", "compare",
     "load_model", "load_accelerator", "load_system", "names", "add_spec_folder", "precision",
     "Parallelism", "EngineKnobs", "Speculation", "Workload", "Target",
     "InferSimError", "DoesNotFitError", "__version__",

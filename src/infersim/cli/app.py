@@ -21,6 +21,7 @@ from infersim.cli.launch import launch
 from infersim.cli.plan import plan
 from infersim.cli.prices import prices
 from infersim.cli.simulate import simulate
+from infersim.cli.size import size
 from infersim.cli.validate import validate
 from infersim.errors import DoesNotFitError, InferSimError, NoPlanError, SpecError
 
@@ -376,6 +377,7 @@ app.command(name="simulate")(simulate)
 app.command(name="plan")(plan)
 app.command(name="cost")(cost)
 app.command(name="launch")(launch)
+app.command(name="size")(size)
 app.command(name="prices")(prices)
 app.command(name="validate")(validate)
 app.registered_commands += bench.app.registered_commands

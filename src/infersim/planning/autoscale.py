@@ -78,7 +78,9 @@ def autoscale(
     if not (0 < replica_capacity < math.inf and 0 < target_utilisation <= 1):
         raise SpecError("needs a capacity above 0 and a target utilisation from above 0 to 1", field="autoscale")
     if min(start_delay, scale_down_delay) < 0 or min_replicas < 0 or step <= 0:
-        raise SpecError("delays and the least number of replicas are zero or more, steps last longer", field="autoscale")
+        raise SpecError(
+            "delays and the least number of replicas are zero or more, steps last longer", field="autoscale"
+        )
     from scipy.ndimage import maximum_filter1d
 
     each = replica_capacity * target_utilisation

@@ -28,7 +28,9 @@ def rate_of_users(users: Numbers, requests_per_user_hour: Numbers) -> Any:
     >>> rate_of_users(2000, 18.0)
     10.0
     """
-    return np.asarray(users) * requests_per_user_hour / 3600 if np.ndim(users) else users * requests_per_user_hour / 3600
+    return (
+        np.asarray(users) * requests_per_user_hour / 3600 if np.ndim(users) else users * requests_per_user_hour / 3600
+    )
 
 
 def users_of_rate(request_rate: Numbers, requests_per_user_hour: Numbers) -> Any:
@@ -97,7 +99,9 @@ def read_profile(given: str | Sequence[float], known: Operations) -> tuple[tuple
     if name == "day":
         figure = known.peak_to_mean
         if ratio:
-            return sinusoid(_number(ratio)), f"profile: a cosine (assumed) with its peak {ratio} times the mean, as asked"
+            return sinusoid(
+                _number(ratio)
+            ), f"profile: a cosine (assumed) with its peak {ratio} times the mean, as asked"
         return sinusoid(figure.value), (
             f"profile: a cosine (assumed), peak {figure.value:g} times the mean ({figure.status}): {figure.source}"
         )
@@ -144,7 +148,10 @@ class Demand:
     source: str = "profile: the same all day"
 
     def __post_init__(self) -> None:
-        for name, value in (("request_rate", self.peak_rate), ("requests_per_user_hour", self.requests_per_user_hour or 1.0)):
+        for name, value in (
+            ("request_rate", self.peak_rate),
+            ("requests_per_user_hour", self.requests_per_user_hour or 1.0),
+        ):
             if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < math.inf:
                 raise SpecError(f"must be a number above 0, got {value!r}", field=name)
         if not (isinstance(self.growth, (int, float)) and -1 < self.growth <= 10):
@@ -164,7 +171,7 @@ class Demand:
 
     def by_hour(self) -> Array:
         """Rates [requests/s]: months by hours of the day."""
-        return self.by_month()[:, None] * np.asarray(self.profile)
+        return np.asarray(self.by_month()[:, None] * np.asarray(self.profile))
 
     def users(self, rate: Numbers) -> Any:
         """Active users behind a rate; None where their requests per hour are not given."""
