@@ -1,0 +1,75 @@
+"""Cost of tokens against how much of the capacity is used."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from infersim.errors import SpecError
+from infersim.report.figures.style import INK, MUTED, SERIES, house, is_narrow
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+
+def cost_against_utilisation(
+    utilisation: Sequence[float],
+    costs: Mapping[str, Sequence[float]],
+    *,
+    at: float | None = None,
+    break_even: float | None = None,
+    unit: str = "USD per million output tokens",
+    ax: Axes | None = None,
+) -> Axes:
+    """Cost over the share of the capacity that is used, a line for each way to pay; where two lines cross is their break-even.
+
+    ``costs`` by name over ``utilisation`` (shares, 0 to 1); ``at`` marks the planned share; ``break_even`` is found from the first two
+    lines where it is not given, and left out where they do not cross.
+
+    >>> cost_against_utilisation([0.1, 0.5, 1.0], {"rent": [2, 2, 2], "own": [10, 2, 1]}).get_xlabel()
+    'utilisation [% of capacity]'
+    """
+    used = np.asarray(utilisation, dtype=float)
+    if len(used) < 2 or not costs:
+        raise SpecError("needs at least two utilisations and one line of costs", field="utilisation")
+    lines = {name: np.asarray(values, dtype=float) for name, values in costs.items()}
+    if break_even is None and len(lines) > 1:
+        break_even = crossing(used, *list(lines.values())[:2])
+    with house(ax) as axes:
+        last = []
+        for number, (name, values) in enumerate(lines.items()):
+            colour = SERIES[number % len(SERIES)]
+            axes.plot(100 * used, values, color=colour, label=name)
+            last.append((values[-1], name, colour))
+        finite = np.concatenate([values[np.isfinite(values)] for values in lines.values()])
+        most = min(finite.max(), 12 * finite.min()) if finite.min() > 0 else finite.max()
+        axes.set(xlabel="utilisation [% of capacity]", ylabel=unit, xlim=(0, 100 * used[-1]), ylim=(0, 1.08 * most))
+        if len(lines) > 1:
+            axes.legend(loc="upper right")
+        if break_even is not None and used[0] <= break_even <= used[-1]:
+            price = float(np.interp(break_even, used, next(iter(lines.values()))))
+            axes.plot([100 * break_even], [price], "o", color=INK, zorder=4)
+            axes.annotate(f"break-even at {break_even:.0%}", (100 * break_even, price), xytext=(8, 10), textcoords="offset points")
+        if at is not None:
+            axes.axvline(100 * at, color=MUTED, linestyle=":", linewidth=1.0)
+            left = at > 0.7
+            axes.annotate(f"planned {at:.0%}", (100 * at, 1), xycoords=("data", "axes fraction"), xytext=(-4 if left else 4, -9),
+                          textcoords="offset points", ha="right" if left else "left", fontsize=8, color=MUTED)  # fmt: skip
+        axes.locator_params(axis="x", nbins=5 if is_narrow(axes) else 10)
+    return axes
+
+
+def crossing(x: np.ndarray, first: np.ndarray, second: np.ndarray) -> float | None:
+    """Where two lines first cross, linearly between their points; None where they do not.
+
+    >>> crossing(np.array([0.0, 1.0]), np.array([0.0, 2.0]), np.array([1.0, 1.0]))
+    0.5
+    """
+    gap = first - second
+    for place in range(len(x) - 1):
+        a, b = gap[place], gap[place + 1]
+        if a * b < 0 or (a == 0) != (b == 0):
+            return float(x[place] + (x[place + 1] - x[place]) * a / (a - b))
+    return None

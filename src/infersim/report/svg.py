@@ -1,0 +1,117 @@
+"""Figures as files, and as SVG inside a page that follows its light or dark theme."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from infersim.errors import SpecError
+from infersim.report.figures.style import (
+    BLUE,
+    FAINT,
+    GREEN,
+    GREY,
+    INK,
+    MUTED,
+    NARROW,
+    ORANGE,
+    PINK,
+    RC,
+    SKY,
+    WIDE,
+)
+from infersim.report.markup import Markup, tag
+
+VARIABLES = {INK: "--ink", MUTED: "--muted", FAINT: "--faint", BLUE: "--blue", ORANGE: "--orange", GREEN: "--green", PINK: "--pink",
+             SKY: "--sky", GREY: "--grey"}  # fmt: skip
+"""The page's names for the colours of the house style."""
+FORMATS = ("png", "svg")
+Draw = Callable[[Any], Any]
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure of a report: ``draw`` puts it on the axes it is given."""
+
+    name: str
+    """For its link and its file."""
+    title: str
+    told: str
+    """What the figure shows, in words: its text alternative."""
+    caption: str
+    draw: Draw
+    height: float = 1.0
+    """Of the usual height."""
+
+
+def figure_of(picture: Picture, *, narrow: bool = False) -> Any:
+    """The matplotlib figure of a picture, in the size for a desk or a phone."""
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure
+
+    width, height = NARROW if narrow else WIDE
+    with rc_context(RC):  # type: ignore[arg-type]
+        figure = Figure(figsize=(width, height * picture.height), layout="constrained")
+        picture.draw(figure.subplots())
+    return figure
+
+
+def inline(picture: Picture) -> Markup:
+    """The picture as two drawings, one of which the page's width chooses."""
+    drawings = [_drawing(picture, narrow=narrow) for narrow in (False, True)]
+    return tag(
+        "figure", tag("h4", picture.title), drawings, tag("figcaption", picture.caption), id=picture.name,
+    )  # fmt: skip
+
+
+def _drawing(picture: Picture, *, narrow: bool) -> Markup:
+    from matplotlib import rc_context
+
+    text = io.StringIO()
+    with rc_context(RC):  # type: ignore[arg-type]
+        figure_of(picture, narrow=narrow).savefig(text, format="svg", metadata={"Date": None})
+    kind = "narrow" if narrow else "wide"
+    return Markup(themed(text.getvalue(), f"{picture.name}-{kind}-", kind, picture.told))
+
+
+def themed(svg: str, prefix: str, kind: str, told: str) -> str:
+    """An SVG file of matplotlib's as an element of a page: ids of its own, the page's font and colours, no links to anywhere."""
+    import html
+
+    body = svg[svg.index("<svg") :]
+    body = re.sub(r"<!--.*?-->|<metadata>.*?</metadata>|<style.*?</style>|<title>.*?</title>", "", body, flags=re.S)
+    size = re.search(r'viewBox="([^"]+)"', body)
+    assert size is not None
+    body = re.sub(r"<svg[^>]*>", f'<svg class="{kind}" role="img" aria-label="{html.escape(told)}" viewBox="{size[1]}">', body, count=1)
+    body = re.sub(r'\bid="([^"]+)"', rf'id="{prefix}\1"', body)
+    body = re.sub(r'(?:xlink:)?href="#([^"]+)"', rf'href="#{prefix}\1"', body)
+    body = re.sub(r"url\(#([^)]+)\)", rf"url(#{prefix}\1)", body)
+    body = re.sub(r"font-family: [^;\"]*;?", "", body)
+    for colour, name in VARIABLES.items():
+        body = body.replace(colour, f"var({name})")
+    return re.sub(r"\n\s*", "\n", body).strip()
+
+
+def write_figures(pictures: list[Picture], folder: Path, kind: str = "svg") -> list[Path]:
+    """Each picture as a file in ``folder``, which is made where it is missing; dark on white. Returns the files."""
+    from matplotlib import rc_context
+
+    from infersim.serving.export import replace_file
+
+    if kind not in FORMATS:
+        raise SpecError(f"figures are png or svg, not {kind!r}", field="--format")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SpecError(f"cannot be made: {error.strerror}", file=folder) from error
+    written = []
+    for picture in pictures:
+        target, figure = folder / f"{picture.name}.{kind}", figure_of(picture)
+        with rc_context(RC):  # type: ignore[arg-type]
+            replace_file(target, lambda path, figure=figure: figure.savefig(path, format=kind, dpi=200, facecolor="white"))
+        written.append(target)
+    return written
