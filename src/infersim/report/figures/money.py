@@ -73,3 +73,14 @@ def crossing(x: np.ndarray, first: np.ndarray, second: np.ndarray) -> float | No
         if a * b < 0 or (a == 0) != (b == 0):
             return float(x[place] + (x[place + 1] - x[place]) * a / (a - b))
     return None
+
+
+def rented_cost(utilisation: Sequence[float], *, price_per_hour: float, devices: int, tokens_per_second: float) -> np.ndarray:
+    """USD per million tokens of rented devices that are paid by the hour, whatever they do.
+
+    cost = price x devices / 3600 / (utilisation x tokens per second at full use) x 1e6. All of the money over one kind of token.
+
+    >>> rented_cost([0.5, 1.0], price_per_hour=3.6, devices=1, tokens_per_second=1000).tolist()
+    [2.0, 1.0]
+    """
+    return price_per_hour * devices / 3600 / (np.asarray(utilisation, dtype=float) * tokens_per_second) * 1e6

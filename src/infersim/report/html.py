@@ -1,0 +1,199 @@
+"""A results folder as one page: the answer first, then figures, inputs and sources. No script, nothing from elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from infersim._version import __version__
+from infersim.report import tables
+from infersim.report.markup import Markup, join, pairs, tag
+from infersim.report.pictures import all_pictures, anchor
+from infersim.report.results import Case, Results, read_results
+from infersim.report.svg import Picture, inline
+from infersim.report.words import Tile, headline, tiles, verdict
+
+GLOSSARY = (
+    ("TTFT", "time to first token: from the arrival of a request to its first token, waiting included"),
+    ("TPOT", "time per output token after the first, per request: (end-to-end time - TTFT) / (output tokens - 1)"),
+    ("90% interval", "holds the true value in nine of ten cases like this, judged by measured points that no fit saw"),
+    ("goodput", "requests per second that meet every target themselves"),
+    ("p50, p95, p99", "half, 95% and 99% of requests are at most so slow"),
+    ("KV cache", "memory that holds what the model has read and written of each running request"),
+    ("prefill, decode", "reading the prompt; writing the output token by token"),
+    ("TP, PP, EP, DP", "GPUs that share each layer, share the layers, share the experts, or are copies of one another"),
+)  # fmt: skip
+QUESTIONS = {"estimate": "closed form", "simulate": "simulation", "plan": "plan", "cost": "cost", "compare": "comparison"}
+
+
+def write_page(folder: str | Path, output: str | Path) -> Results:
+    """Read the results in ``folder`` and write their report to ``output`` (HTML); the file appears whole or not at all."""
+    from infersim.serving.export import replace_file
+
+    results = read_results(folder)
+    content = page(results)
+    replace_file(output, lambda temporary: temporary.write_text(content, encoding="utf-8"))
+    return results
+
+
+def page(results: Results) -> str:
+    """The whole page as text."""
+    drawn = all_pictures(results)
+    style = resources.files("infersim.report").joinpath("page.css").read_text(encoding="utf-8")
+    sections = [section for section in _sections(results, drawn) if section is not None]
+    links = [tag("li", tag("a", title, href=f"#{name}")) for name, title, _ in sections]
+    body = tag(
+        "body", _header(results), tag("nav", tag("ul", links), aria_label="Contents"),
+        tag("main", [tag("section", tag("h2", title) if title != "Answer" else None, content, id=name) for name, title, content in sections]),
+        tag("footer", _footer(results)),
+    )  # fmt: skip
+    head = tag(
+        "head", Markup('<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'),
+        tag("title", f"{results.scenario}: infersim report"), Markup(f"<style>{style}</style>"),
+    )  # fmt: skip
+    return f'<!doctype html>\n<html lang="en">{head}{body}</html>\n'
+
+
+Section = tuple[str, str, Any]
+
+
+def _sections(results: Results, drawn: Mapping[str, list[Picture]]) -> list[Section | None]:
+    cases = results.cases
+    found: list[Section | None] = [("answer", "Answer", _answer(results))] if cases else []
+    tables_ = tables.compared(results)
+    if tables_ or drawn["compare"]:
+        found.append(("comparison", "Comparison", join([tables_, _figures(drawn["compare"])])))
+    if cases:
+        first = anchor(cases[0], 0)
+        found.append((first, "Details" if len(cases) == 1 else f"Details: {cases[0].name}", _details(cases[0], drawn[first])))
+    if len(cases) > 1:
+        others = [
+            tag("details", tag("summary", f"{case.name} ({QUESTIONS[case.question]})"), tag("p", headline(case)), _tiles(tiles(case)),
+                _details(case, drawn[anchor(case, place)]), id=anchor(case, place))
+            for place, case in enumerate(cases) if place
+        ]  # fmt: skip
+        found.append(("cases", "Other cases", others))
+    found.append(_sweep(results))
+    found.append(("inputs", "Inputs", _inputs(results)))
+    if drawn["accuracy"]:
+        found.append(("trust", "How far to trust this", _trust(results, drawn["accuracy"])))
+    found.append(("sources", "Sources and assumptions", _sources(results)))
+    return found
+
+
+def _header(results: Results) -> Markup:
+    made = f"infersim {results.version}" if results.version else "infersim"
+    when = results.created.replace("T", " ").removesuffix("Z")
+    return tag("header", tag("h1", results.scenario), tag("p", made + (f", {when} UTC" if when else "")))
+
+
+def _footer(results: Results) -> list[Any]:
+    words = pairs(GLOSSARY)
+    return [tag("details", tag("summary", "Words used"), words), tag("p", f"Page made by infersim {__version__} from {results.folder.resolve().name}.")]
+
+
+def _answer(results: Results) -> Markup:
+    base = results.cases[0]
+    judged = verdict(base)
+    badges = [tag("span", judged[1], class_=f"badge {judged[0]}")] if judged else []
+    if results.expect:
+        met = sum(bool(one.get("met")) for one in results.expect)
+        state = "good" if met == len(results.expect) else "bad"
+        badges.append(tag("span", f"{met} of {len(results.expect)} expectations met", class_=f"badge {state}"))
+    return join([
+        tag("p", headline(base), class_="answer"), tag("p", badges) if badges else None, _tiles(tiles(base)),
+        tables.expectations(results), _warnings(base),
+    ])  # fmt: skip
+
+
+def _tiles(found: list[Tile]) -> Markup | None:
+    if not found:
+        return None
+    return tag("div", [
+        tag("div", tag("span", tile.name, class_="name"), tag("b", tile.value), tag("span", tile.note) if tile.note else None,
+            class_=f"tile {tile.state}".strip())
+        for tile in found
+    ], class_="tiles")  # fmt: skip
+
+
+def _warnings(case: Case) -> list[Markup]:
+    return [tag("p", warning, class_="note") for warning in (case.answer or {}).get("warnings", [])]
+
+
+def _figures(pictures: list[Picture]) -> Markup | None:
+    return tag("div", [inline(picture) for picture in pictures], class_="figures") if pictures else None
+
+
+def _details(case: Case, pictures: list[Picture]) -> Markup:
+    """Tables and figures of one case."""
+    answer = case.answer
+    if answer is None:
+        return tag("p", f"No answer: {case.error}", class_="note")
+    parts: list[Any] = []
+    if case.question == "plan":
+        parts += [tables.options_table(answer), _listed("What would change the choice", answer["flips"])]
+    elif case.question == "simulate":
+        parts += [None if answer["unstable"] else tables.percentiles_table(answer), _listed("Where the time went", answer["bottlenecks"])]
+    elif case.question not in ("estimate",):
+        parts.append(tables.everything(answer))
+    parts.append(_figures(pictures))
+    for name in ("decode_step", "prefill_step"):
+        if name in answer:
+            title = f"Every op of the {name.replace('_', ' ')}"
+            parts.append(tag("details", tag("summary", title), tables.ops_table(answer[name]["ops"], answer[name]["seconds"])))
+    if case.evidence.get("load_refused"):
+        parts.append(tag("p", f"No curve over load: {case.evidence['load_refused']}", class_="note"))
+    return join(parts)
+
+
+def _listed(title: str, lines: list[str]) -> list[Markup]:
+    return [tag("h3", title), tag("ul", [tag("li", line) for line in lines], class_="plain")] if lines else []
+
+
+def _sweep(results: Results) -> Section | None:
+    if results.sweep is None:
+        return None
+    from infersim.report.sweep import sweep_section
+
+    return "sweep", "Sweep", sweep_section(results.sweep)
+
+
+def _inputs(results: Results) -> Markup:
+    several = len(results.cases) > 1
+    parts: list[Any] = [[tag("h3", case.name) if several else None, tables.inputs(case)] for case in results.cases]
+    if results.text:
+        parts.append(tag("details", tag("summary", "The scenario file as it was run"), tag("pre", results.text)))
+    return join(parts)
+
+
+def _trust(results: Results, pictures: list[Picture]) -> Markup:
+    outside = [f"{case.name}: {line}" for case in results.answered for line in (case.answer or {}).get("extrapolations", [])]
+    return join([
+        tag("p", "Every latency is a prediction. The 90% interval beside it was set on measured serving points and judged on others; "
+                 "the figure shows the judging points."),
+        _figures(pictures), _listed("Outside the sizes that were measured", outside),
+    ])  # fmt: skip
+
+
+def _sources(results: Results) -> Markup:
+    """Everything the figures rest on, each source once, what is assumed first."""
+    lines = list(dict.fromkeys(line for case in results.answered for line in (case.answer or {}).get("sources", [])))
+    shown = [_once(line) for line in lines]
+    assumed = [line for line in shown if "assumed" in line or line.startswith("kernels: default")]
+    rest = [line for line in shown if line not in assumed]
+    return join([
+        _listed("Assumed or fitted", assumed), _listed("Measured or published", rest) if rest else None,
+        tag("p", "No sources are recorded in these results.", class_="small") if not lines else None,
+    ])  # fmt: skip
+
+
+def _once(line: str) -> str:
+    """A line of sources with each one named once.
+
+    >>> _once("H100: a; b; a; c")
+    'H100: a; b; c'
+    """
+    name, colon, told = line.partition(": ")
+    return name + colon + "; ".join(dict.fromkeys(told.split("; ")))
