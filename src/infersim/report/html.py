@@ -13,7 +13,7 @@ from infersim.report.markup import Markup, join, pairs, tag
 from infersim.report.pictures import all_pictures, anchor
 from infersim.report.results import Case, Results, read_results
 from infersim.report.svg import Picture, inline
-from infersim.report.words import Tile, headline, tiles, verdict
+from infersim.report.words import Tile, best_of, headline, tiles, verdict
 
 GLOSSARY = (
     ("TTFT", "time to first token: from the arrival of a request to its first token, waiting included"),
@@ -96,14 +96,14 @@ def _footer(results: Results) -> list[Any]:
 
 def _answer(results: Results) -> Markup:
     base = results.cases[0]
-    judged = verdict(base)
+    judged, best = verdict(base), best_of(list(results.cases))
     badges = [tag("span", judged[1], class_=f"badge {judged[0]}")] if judged else []
     if results.expect:
         met = sum(bool(one.get("met")) for one in results.expect)
         state = "good" if met == len(results.expect) else "bad"
         badges.append(tag("span", f"{met} of {len(results.expect)} expectations met", class_=f"badge {state}"))
     return join([
-        tag("p", headline(base), class_="answer"), tag("p", badges) if badges else None, _tiles(tiles(base)),
+        tag("p", headline(base), class_="answer"), tag("p", best, class_="best") if best else None, tag("p", badges) if badges else None, _tiles(tiles(base)),
         tables.expectations(results), _warnings(base),
     ])  # fmt: skip
 
@@ -112,7 +112,7 @@ def _tiles(found: list[Tile]) -> Markup | None:
     if not found:
         return None
     return tag("div", [
-        tag("div", tag("span", tile.name, class_="name"), tag("b", tile.value), tag("span", tile.note) if tile.note else None,
+        tag("div", tag("span", tile.name, class_="name"), tag("b", tile.value, tag("small", f" {tile.unit}") if tile.unit else None), tag("span", tile.note) if tile.note else None,
             class_=f"tile {tile.state}".strip())
         for tile in found
     ], class_="tiles")  # fmt: skip
@@ -149,7 +149,7 @@ def _details(case: Case, pictures: list[Picture]) -> Markup:
 
 
 def _listed(title: str, lines: list[str]) -> list[Markup]:
-    return [tag("h3", title), tag("ul", [tag("li", line) for line in lines], class_="plain")] if lines else []
+    return [tag("h3", title), tag("ul", [tag("li", line[:1].upper() + line[1:]) for line in lines], class_="plain")] if lines else []
 
 
 def _sweep(results: Results) -> Section | None:

@@ -25,8 +25,8 @@ STEPS = ("decode", "prefill")
 UTILISATION = np.linspace(0.05, 1.0, 60)
 
 
-def case_pictures(case: Case, prefix: str) -> list[Picture]:
-    """The figures of one case, in the order of reading; their names start with ``prefix``."""
+def case_pictures(case: Case, prefix: str, *, brief: bool = False) -> list[Picture]:
+    """The figures of one case, in the order of reading; their names start with ``prefix``. ``brief``: those of the answer itself."""
     if case.answer is None:
         return []
     answer, found = case.answer, []
@@ -35,22 +35,27 @@ def case_pictures(case: Case, prefix: str) -> list[Picture]:
     if case.question == "simulate":
         found += _run(case, prefix)
     below = answer if case.question == "estimate" else case.evidence.get("estimate")
-    if below is None:
+    if below is None or (brief and found):
         return found
-    whose = "" if case.question == "estimate" else ", one replica" if case.question == "plan" else ""
+    front = case.evidence.get("prefill_estimate")
+    whose = ", decode pool" if front else ", one replica" if case.question == "plan" else ""
     if below["fits"]:
         if "load" in case.evidence:
             found.append(_load(case, below, prefix, whose))
-        found += _steps(below, prefix, whose)
+        found += _steps(below, prefix, whose, STEPS[:1] if front else STEPS)[: 1 if brief else None]
+    if brief:
+        return found
+    if front:
+        found += _steps(front, f"{prefix}-front", ", prefill pool", STEPS[1:])
     found += _memory(below, prefix, whose)
     if case.question == "estimate" and below["fits"] and "load" in case.evidence:
         found += _cost(case, below, prefix)
     return found
 
 
-def _steps(answer: Answer, prefix: str, whose: str) -> list[Picture]:
+def _steps(answer: Answer, prefix: str, whose: str, steps: tuple[str, ...]) -> list[Picture]:
     found = []
-    for step in STEPS:
+    for step in steps:
         told = answer.get(f"{step}_step")
         if told is None:
             continue
@@ -61,7 +66,7 @@ def _steps(answer: Answer, prefix: str, whose: str) -> list[Picture]:
             f"{prefix}-breakdown-{step}", f"Where a {step} step spends its time{whose}", f"Bars of the time of each op in a {step} step. {why}", why,
             lambda ax, step=step: step_breakdown(answer, step=step, ax=ax),
         ))  # fmt: skip
-    for step in STEPS:
+    for step in steps:
         told = answer.get(f"{step}_step")
         if told is None or not any(op["flop"] > 0 and op["bytes"] > 0 for op in told["ops"]):
             continue
@@ -240,10 +245,10 @@ def accuracy_picture(results: Results) -> Picture | None:
 
 
 def all_pictures(results: Results) -> dict[str, list[Picture]]:
-    """Every figure of a report by section: ``compare``, each case by its anchor, ``accuracy``."""
+    """Every figure of a report by section: ``compare``, each case by its anchor (all of the first's), ``accuracy``."""
     found = {"compare": compared_pictures(results)}
     for number_, case in enumerate(results.cases):
-        found[anchor(case, number_)] = case_pictures(case, anchor(case, number_))
+        found[anchor(case, number_)] = case_pictures(case, anchor(case, number_), brief=number_ > 0)
     accuracy = accuracy_picture(results)
     found["accuracy"] = [accuracy] if accuracy else []
     return found

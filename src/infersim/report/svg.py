@@ -49,7 +49,7 @@ class Picture:
 
 
 def figure_of(picture: Picture, *, narrow: bool = False) -> Any:
-    """The matplotlib figure of a picture, in the size for a desk or a phone."""
+    """The matplotlib figure of a picture, in the size for a file or for a page."""
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
@@ -61,24 +61,17 @@ def figure_of(picture: Picture, *, narrow: bool = False) -> Any:
 
 
 def inline(picture: Picture) -> Markup:
-    """The picture as two drawings, one of which the page's width chooses."""
-    drawings = [_drawing(picture, narrow=narrow) for narrow in (False, True)]
-    return tag(
-        "figure", tag("h4", picture.title), drawings, tag("figcaption", picture.caption), id=picture.name,
-    )  # fmt: skip
-
-
-def _drawing(picture: Picture, *, narrow: bool) -> Markup:
+    """The picture as an element of a page, with its title and caption."""
     from matplotlib import rc_context
 
     text = io.StringIO()
     with rc_context(RC):  # type: ignore[arg-type]
-        figure_of(picture, narrow=narrow).savefig(text, format="svg", metadata={"Date": None})
-    kind = "narrow" if narrow else "wide"
-    return Markup(themed(text.getvalue(), f"{picture.name}-{kind}-", kind, picture.told))
+        figure_of(picture, narrow=True).savefig(text, format="svg", metadata={"Date": None})
+    drawing = Markup(themed(text.getvalue(), f"{picture.name}-", picture.told))
+    return tag("figure", tag("h4", picture.title), drawing, tag("figcaption", picture.caption), id=picture.name)
 
 
-def themed(svg: str, prefix: str, kind: str, told: str) -> str:
+def themed(svg: str, prefix: str, told: str) -> str:
     """An SVG file of matplotlib's as an element of a page: ids of its own, the page's font and colours, no links to anywhere."""
     import html
 
@@ -86,7 +79,7 @@ def themed(svg: str, prefix: str, kind: str, told: str) -> str:
     body = re.sub(r"<!--.*?-->|<metadata>.*?</metadata>|<style.*?</style>|<title>.*?</title>", "", body, flags=re.S)
     size = re.search(r'viewBox="([^"]+)"', body)
     assert size is not None
-    body = re.sub(r"<svg[^>]*>", f'<svg class="{kind}" role="img" aria-label="{html.escape(told)}" viewBox="{size[1]}">', body, count=1)
+    body = re.sub(r"<svg[^>]*>", f'<svg role="img" aria-label="{html.escape(told)}" viewBox="{size[1]}">', body, count=1)
     body = re.sub(r'\bid="([^"]+)"', rf'id="{prefix}\1"', body)
     body = re.sub(r'(?:xlink:)?href="#([^"]+)"', rf'href="#{prefix}\1"', body)
     body = re.sub(r"url\(#([^)]+)\)", rf"url(#{prefix}\1)", body)

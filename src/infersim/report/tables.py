@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from infersim.report.markup import Markup, pairs, table, tag
+from infersim.report.markup import Markup, join, pairs, table, tag
 from infersim.report.results import Case, Results
 from infersim.report.words import (
     Answer,
@@ -34,27 +34,32 @@ def compared(results: Results) -> list[Markup]:
         cases = [case for case in results.cases if case.question == question]
         if len(cases) < 2:
             continue
-        used = [(name, show) for name, show in columns if any(_cell(show, case) != "–" for case in cases)]
+        shown = {name: [_cell(show, case) for case in cases] for name, show in columns}
+        used = [(name, show) for name, show in columns if set(shown[name]) != {"–"}]
+        same = set(shown["Deployment"])
+        if len(same) == 1:
+            used = [(name, show) for name, show in used if name != "Deployment"]
         rows = [[case.name, *(_cell(show, case) for _, show in used)] for case in cases]
         numeric = [place for place, (name, _) in enumerate(used, 1) if name not in ("Deployment", "Target")]
-        found.append(table(["Case", *(name for name, _ in used)], rows, numeric=numeric))
+        found.append(table(["Case", *(name for name, _ in used)], rows, numeric=numeric, caption=f"All on {same.pop()}." if len(same) == 1 else None))
     return found
 
 
-def _cell(show: Any, case: Case) -> str:
+def _cell(show: Any, case: Case) -> Any:
     if case.answer is None:
         return f"no answer: {case.error}" if show is deployment else "–"
     try:
-        return str(show(case))
+        return show(case)
     except (KeyError, TypeError):  # a deployment that does not fit has no latencies
         return "–"
 
 
 def _latency(metric: str) -> Any:
-    def show(case: Case) -> str:
+    def show(case: Case) -> Any:
         assert case.answer is not None
         interval = case.answer.get(f"{metric}_interval_90_s")
-        return seconds(case.answer[f"{metric}_s"]) + (f" ({span(interval)})" if interval else "")
+        value = seconds(case.answer[f"{metric}_s"])
+        return join([value, tag("small", span(interval))]) if interval else value
 
     return show
 

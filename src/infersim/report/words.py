@@ -21,6 +21,7 @@ class Tile:
 
     name: str
     value: str
+    unit: str = ""
     note: str = ""
     state: str = ""
     """``good`` or ``bad`` where a target judges it."""
@@ -32,6 +33,16 @@ def seconds(value: float | None) -> str:
     ('45.6 ms', '–')
     """
     return "–" if value is None else units.show(value, "s")
+
+
+def split(shown: str) -> tuple[str, str]:
+    """A quantity as its number and its unit.
+
+    >>> split("148 ms"), split("–")
+    (('148', 'ms'), ('–', ''))
+    """
+    value, _, unit = shown.partition(" ")
+    return value, unit
 
 
 def number(value: float | None, digits: int = 3) -> str:
@@ -73,6 +84,15 @@ def layout(parallelism: Mapping[str, int]) -> str:
     return str(Parallelism.model_validate(dict(parallelism)))
 
 
+def model(name: str) -> str:
+    """A model's name without whose it is.
+
+    >>> model("meta-llama/Llama-3.1-8B")
+    'Llama-3.1-8B'
+    """
+    return name.rpartition("/")[2]
+
+
 def engine(name: str) -> str:
     return ENGINES.get(name, name)
 
@@ -109,6 +129,9 @@ def deployment(case: Case) -> str:
         return estimate_deployment(answer)
     if case.question == "plan":
         return option_deployment(answer["options"][0])
+    below = case.evidence.get("estimate")
+    if case.question == "simulate" and below and not answer.get("prefill_pool"):
+        return estimate_deployment(below)
     return str(answer.get("deployment", "–"))
 
 
@@ -116,8 +139,41 @@ def headline(case: Case) -> str:
     """The answer of a case in a sentence or two."""
     if case.answer is None:
         return f"No answer: {case.error}"
-    told = {"estimate": _estimate, "simulate": _simulate, "plan": _plan}.get(case.question, _other)
-    return told(case.answer)
+    if case.question == "simulate":
+        return _simulate(case.answer, _simulated(case))
+    return {"estimate": _estimate, "plan": _plan}.get(case.question, _other)(case.answer)
+
+
+def best_of(cases: list[Case]) -> str | None:
+    """Which case is the cheapest of those that meet their target, in a sentence; None where fewer than two have a cost.
+
+    Closed forms are compared by USD per million output tokens, plans by USD per hour for the load that all of them serve.
+    """
+    for question, told in (("estimate", "per million output tokens"), ("plan", "an hour")):
+        costs = {place: cost for place, case in enumerate(cases) if case.question == question and (cost := _cost_of(case)) is not None}
+        if len(costs) < 2:
+            continue
+        first = min(costs)
+        good = [place for place in costs if (verdict(cases[place]) or ("good", ""))[0] == "good"]
+        if not good:
+            return "No case meets its target."
+        best = min(good, key=costs.__getitem__)
+        targets = "that meet their target " if any(verdict(cases[place]) for place in costs) else ""
+        sentence = f"Of the cases {targets}the cheapest is {cases[best].name} ({deployment(cases[best])}): {money(costs[best])} USD {told}"
+        if best == first:
+            return f"{sentence}."
+        change = costs[best] / costs[first] - 1
+        return f"{sentence}, {abs(change):.0%} {'less' if change < 0 else 'more'} than {cases[first].name}."
+    return None
+
+
+def _cost_of(case: Case) -> float | None:
+    if case.answer is None:
+        return None
+    if case.question == "plan":
+        found: float | None = case.answer["options"][0]["cost_per_hour_usd"]
+        return found
+    return case.answer.get("cost_per_million_output_tokens_usd")
 
 
 def verdict(case: Case) -> tuple[str, str] | None:
@@ -149,7 +205,7 @@ def limit(name: str) -> str:
 
 
 def _estimate(answer: Answer) -> str:
-    where = f"{answer['model']} on {estimate_deployment(answer)}"
+    where = f"{model(answer['model'])} on {estimate_deployment(answer)}"
     memory_told = answer["memory"]
     if not answer["fits"]:
         return f"{where} does not fit: each GPU is short by {memory(memory_told['shortfall_bytes'])}. {_sentence(answer['remedies'])}"
@@ -165,12 +221,18 @@ def _estimate(answer: Answer) -> str:
     return f"{first}. That costs {money(cost)} USD per million output tokens and {money(answer['cost_per_million_input_tokens_usd'])} per million input tokens."
 
 
-def _simulate(answer: Answer) -> str:
+def _simulated(case: Case) -> str:
+    """The model and where it ran."""
+    below = case.evidence.get("estimate")
+    return f"{model(below['model'])} on {deployment(case)}" if below and case.answer and not case.answer["prefill_pool"] else deployment(case)
+
+
+def _simulate(answer: Answer, where: str) -> str:
     if answer["unstable"]:
-        return f"{answer['deployment']} cannot keep up: requests arrive faster than its {number(answer['requests_per_s'])} served per second."
+        return f"{where} cannot keep up: requests arrive faster than its {number(answer['requests_per_s'])} served per second."
     if not answer["completed"]:
-        return f"{answer['deployment']} completed no request."
-    told = f"{answer['deployment']} serves {number(answer['requests_per_s'])} requests/s"
+        return f"{where} completed no request."
+    told = f"{where} serves {number(answer['requests_per_s'])} requests/s"
     if answer["ttft_p95_s"] is not None:
         told += f"; 95% of requests get their first token within {seconds(answer['ttft_p95_s'])}"
     if answer["tpot_p95_s"] is not None:
@@ -181,7 +243,7 @@ def _simulate(answer: Answer) -> str:
 def _plan(answer: Answer) -> str:
     best, asked = answer["options"][0], answer["question"]
     cost = best["cost_per_hour_usd"]
-    told = f"For {asked['model']} at {number(best['requests_per_s'])} requests/s, take {option_deployment(best)}"
+    told = f"For {model(asked['model'])} at {number(best['requests_per_s'])} requests/s, take {option_deployment(best)}"
     if cost is not None:
         told += f": {money(cost)} USD an hour, {money(best['cost_per_million_tokens_usd'])} USD per million output tokens"
     told += "."
@@ -209,21 +271,22 @@ def tiles(case: Case) -> list[Tile]:
 
 def _estimate_tiles(answer: Answer) -> list[Tile]:
     if not answer["fits"]:
-        return [Tile("Short per GPU", memory(answer["memory"]["shortfall_bytes"]), state="bad")]
+        return [Tile("Short per GPU", *split(memory(answer["memory"]["shortfall_bytes"])), state="bad")]
     target, missed = answer["target"], answer["missed_targets"]
     found = []
     for metric, name in (("ttft", "Time to first token"), ("tpot", "Time per output token")):
         if answer[f"{metric}_s"]:
             state = ("bad" if metric in missed else "good") if f"{metric}_s" in target else ""
-            found.append(Tile(name, seconds(answer[f"{metric}_s"]), _interval_note(answer, metric, target), state))
+            found.append(Tile(name, *split(seconds(answer[f"{metric}_s"])), _interval_note(answer, metric, target), state))
     per_gpu = number(answer["output_tokens_per_s_per_gpu"])
-    found.append(Tile("Throughput", f"{number(answer['requests_per_s'])} requests/s", f"{per_gpu} output tokens/s per GPU"))
+    found.append(Tile("Throughput", number(answer["requests_per_s"]), "requests/s", f"{per_gpu} output tokens/s per GPU"))
     if answer["cost_per_million_output_tokens_usd"] is not None:
         rent = f"at {money(answer['price_per_gpu_hour_usd'])} USD per GPU and hour"
-        found.append(Tile("Cost", f"{money(answer['cost_per_million_output_tokens_usd'])} USD", f"per million output tokens, {rent}"))
+        found.append(Tile("Cost", money(answer["cost_per_million_output_tokens_usd"]), "USD", f"per million output tokens, {rent}"))
     most = answer["memory"]["max_sequences"]
-    running = number(answer["running_sequences"])
-    found.append(Tile("Sequences in memory", f"{running} of {number(most)}" if most else running, "running, of those that fit at full length"))
+    running = f"{answer['running_sequences']:,.0f}"
+    fit = f"of {number(most)} that fit at full length" if most else "fit in any number"
+    found.append(Tile("Running sequences", running, "", fit))
     return found
 
 
@@ -240,23 +303,23 @@ def _simulate_tiles(answer: Answer) -> list[Tile]:
     for metric, name in (("ttft", "Time to first token, p95"), ("tpot", "Time per output token, p95")):
         value = answer[f"{metric}_p95_s"]
         if value is not None:
-            found.append(Tile(name, seconds(value), f"median {seconds(answer[f'{metric}_p50_s'])}, p99 {seconds(answer[f'{metric}_p99_s'])}"))
+            found.append(Tile(name, *split(seconds(value)), f"median {seconds(answer[f'{metric}_p50_s'])}, p99 {seconds(answer[f'{metric}_p99_s'])}"))
     per_gpu = f"{number(answer['output_tokens_per_s_per_gpu'])} output tokens/s per GPU"
-    found.append(Tile("Throughput", f"{number(answer['requests_per_s'])} requests/s", per_gpu))
+    found.append(Tile("Throughput", number(answer["requests_per_s"]), "requests/s", per_gpu))
     if answer["goodput_requests_per_s"] is not None:
-        found.append(Tile("Goodput", f"{number(answer['goodput_requests_per_s'])} requests/s", "that meet every target themselves"))
+        found.append(Tile("Goodput", number(answer["goodput_requests_per_s"]), "requests/s", "that meet every target themselves"))
     return found
 
 
 def _plan_tiles(answer: Answer) -> list[Tile]:
     best = answer["options"][0]
-    found = [Tile("GPUs", f"{best['devices']} × {best['gpu']}", f"{best['utilisation']:.0%} of their capacity used")]
+    found = [Tile("GPUs", f"{best['devices']}", f"× {best['gpu']}", f"{best['utilisation']:.0%} of their capacity used")]
     if best["cost_per_hour_usd"] is not None:
-        found.append(Tile("Cost", f"{money(best['cost_per_hour_usd'])} USD/h", f"{money(best['cost_per_million_tokens_usd'])} USD per million output tokens"))
+        found.append(Tile("Cost", money(best["cost_per_hour_usd"]), "USD/h", f"{money(best['cost_per_million_tokens_usd'])} USD per million output tokens"))
     for metric, name in (("ttft", "Time to first token"), ("tpot", "Time per output token")):
         if best[f"{metric}_s"]:
             interval = best[f"{metric}_interval_90_s"]
-            found.append(Tile(name, seconds(best[f"{metric}_s"]), f"mean; 90% interval {span(interval)}" if interval else "mean"))
+            found.append(Tile(name, *split(seconds(best[f"{metric}_s"])), f"mean; 90% interval {span(interval)}" if interval else "mean"))
     return found
 
 

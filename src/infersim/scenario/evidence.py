@@ -20,7 +20,8 @@ SERIES_POINTS = 400
 def evidence(answer: Any) -> dict[str, Any]:
     """The closed form behind an answer and its curve over load; for a simulated run also its distributions and its course in time.
 
-    Keys: ``estimate`` (``to_dict()`` of the deployment behind a run or of a plan's best option), ``load`` (``curve_columns``),
+    Keys: ``estimate`` (``to_dict()`` of the deployment behind a run or of a plan's best option), ``prefill_estimate`` (of the pool for
+    prompts, where there is one), ``load`` (``curve_columns``),
     ``distribution`` (``quantiles``), ``series`` (``series_columns``). Answers of other kinds have none of them.
 
     >>> from infersim import estimate
@@ -33,12 +34,17 @@ def evidence(answer: Any) -> dict[str, Any]:
     if isinstance(answer, Estimate):
         return _load(answer)
     if isinstance(answer, Plan):
-        return {"estimate": answer.best.deployment.to_dict()} | _load(answer.best.deployment)
+        return _behind(answer.best.deployment, answer.best.prefill)
     if isinstance(answer, ServingResult):
-        return {
-            "estimate": answer.deployment.to_dict(), "distribution": quantiles(answer), "series": series_columns(answer),
-        } | _load(answer.deployment)  # fmt: skip
+        front = answer.prefill.deployment if answer.prefill is not None else None
+        return _behind(answer.deployment, front) | {"distribution": quantiles(answer), "series": series_columns(answer)}
     return {}
+
+
+def _behind(deployment: Estimate, prefill: Estimate | None) -> dict[str, Any]:
+    """The closed form of a deployment, or of its two pools, which have no curve in common."""
+    found: dict[str, Any] = {"estimate": deployment.to_dict()}
+    return found | (_load(deployment) if prefill is None else {"prefill_estimate": prefill.to_dict()})
 
 
 def _load(deployment: Estimate) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import numpy as np
 
 from infersim import units
 from infersim.errors import SpecError
-from infersim.report.figures.style import BLUE, GREY, INK, MUTED, ORANGE, house, is_narrow, quantity_axis, told
+from infersim.report.figures.style import BLUE, GREY, INK, MUTED, ORANGE, fine_log_ticks, house, label_points, quantity_axis, told
 from infersim.scenario.evidence import curve_columns
 
 if TYPE_CHECKING:
@@ -56,7 +56,9 @@ def latency_against_load(
                 if bounds:
                     axes.plot([at["requests_per_s"]] * 2, bounds, color=colour, linewidth=5, alpha=0.3, solid_capstyle="butt")
                 axes.plot([at["requests_per_s"]], [point], "o", color=colour, markersize=7)
-        axes.set(yscale="log", xlabel="load [requests/s]", ylabel="mean latency", xlim=(0, rate[-1] * 1.02))
+        axes.set(yscale="log")
+        fine_log_ticks(axes.yaxis)
+        axes.set(xlabel="load [requests/s]", ylabel="mean latency", xlim=(0, rate[-1] * 1.02))
         quantity_axis(axes.yaxis, "s")
         for x, y, name, colour in ends:
             axes.annotate(name, (x, y), xytext=(5, 0), textcoords="offset points", va="center", color=colour, fontsize=9, weight="bold",
@@ -83,21 +85,20 @@ def simulated_latency(runs: Sequence[Mapping[str, Any]], *, metric: str = "ttft"
     found = sorted((told(run) for run in runs), key=lambda run: run["requests_per_s"])
     stable = [run for run in found if not run["unstable"] and run[f"{metric}_p50_s"] is not None]
     rates = [run["requests_per_s"] for run in stable]
+    ends: list[tuple[float, float, str, str]] = []
     with house(ax) as axes:
         for percent, colour in ((50, BLUE), (95, ORANGE), (99, GREY)):
             values = [run[f"{metric}_p{percent}_s"] for run in stable]
             axes.plot(rates, values, "o-", color=colour)
-            if values:
-                axes.annotate(f"p{percent}", (rates[-1], values[-1]), xytext=(7, 0), textcoords="offset points", va="center", color=colour,
-                              weight="bold", annotation_clip=False)  # fmt: skip
+            ends += [(rates[-1], values[-1], f"p{percent}", colour)] if values else []
         for run in found:
             if run["unstable"]:
                 axes.axvline(run["requests_per_s"], color=INK, linestyle=":", linewidth=1.0)
                 axes.annotate("unstable", (run["requests_per_s"], 1), xycoords=("data", "axes fraction"), xytext=(3, -9),
                               textcoords="offset points", fontsize=8, color=MUTED)  # fmt: skip
-        axes.set(xlabel="served [requests/s]", ylabel=metric.upper(), ylim=(0, None), xlim=(0, None))
-        axes.margins(x=0.1 if is_narrow(axes) else 0.05)
+        axes.set(xlabel="served [requests/s]", ylabel=metric.upper(), ylim=(0, None), xlim=(0, 1.03 * max(run["requests_per_s"] for run in found)))
         quantity_axis(axes.yaxis, "s")
+        label_points(axes, ends)
     return axes
 
 

@@ -85,11 +85,13 @@ def memory_parts(answer: Estimate | Mapping[str, Any], *, ax: Axes | None = None
             axes.barh(0, size, left=left, color=colour, height=0.6, label=f"{name} {units.show(size, 'B', binary=True)}, {share:.0%}")
             left += size
         axes.axvline(memory["capacity_bytes"], color=INK, linewidth=1.2)
+        axes.annotate(units.show(memory["capacity_bytes"], "B", binary=True), (memory["capacity_bytes"], 1), xycoords=("data", "axes fraction"),
+                      xytext=(0, 2), textcoords="offset points", ha="center", va="bottom", fontsize=8.5)  # fmt: skip
         axes.set(xlabel="memory of one device", yticks=[], xlim=(0, 1.04 * max(left, memory["capacity_bytes"])), ylim=(-0.6, 0.6))
         step = 2.0 ** np.ceil(np.log2(memory["capacity_bytes"] / (4 if is_narrow(axes) else 7)))
         axes.set_xticks(np.arange(0, memory["capacity_bytes"], step))
         axes.grid(visible=False)
         axes.spines["left"].set_visible(False)
         quantity_axis(axes.xaxis, "GiB")
-        axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=1 if is_narrow(axes) else 3, handlelength=0.8, columnspacing=1.2)
+        axes.legend(loc="lower left", bbox_to_anchor=(0, 1.02), ncols=1 if is_narrow(axes) else 3, handlelength=0.8, columnspacing=1.2)
     return axes

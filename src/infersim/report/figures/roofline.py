@@ -37,7 +37,7 @@ def roofline(answer: Estimate | Mapping[str, Any], *, step: str = "decode", ax: 
         y = np.array([op["flop"] / op["seconds"] for op in shown])
         large = [index for index, op in enumerate(shown) if op["seconds"] / seconds >= LABELLED]
         roofs = _roofs(answer, [shown[index] for index in large])
-        ends = np.array([min(0.3, x.min() / 2), max(x.max() * 4, 4 * max(roofs.values()) / bandwidth)])
+        ends = np.array([min(0.3, x.min() / 2), max(x.max() * 4, (20 if is_narrow(axes) else 6) * max(roofs.values()) / bandwidth)])
         axes.set(xscale="log", yscale="log", xlim=ends, ylim=(y.min() / 3, max(roofs.values()) * 2.2))
         axes.grid(visible=False)
         for name, peak in roofs.items():
@@ -48,7 +48,7 @@ def roofline(answer: Estimate | Mapping[str, Any], *, step: str = "decode", ax: 
         ridge = max(roofs.values()) / bandwidth
         axes.plot([ends[0], ridge], [ends[0] * bandwidth, ridge * bandwidth], color=MUTED, linewidth=1.4)
         low = max(ends[0], axes.get_ylim()[0] / bandwidth)
-        middle = low * (ridge / low) ** (0.35 if is_narrow(axes) else 0.45)
+        middle = low * (ridge / low) ** (0.62 if is_narrow(axes) else 0.5)
         axes.annotate(f"memory {units.show(bandwidth, 'B/s')}", (middle, middle * bandwidth), xytext=(-6, 5), textcoords="offset points",
                       ha="right", color=MUTED, fontsize=8)  # fmt: skip
         for op, intensity, reached in zip(shown, x, y, strict=True):
@@ -59,7 +59,7 @@ def roofline(answer: Estimate | Mapping[str, Any], *, step: str = "decode", ax: 
         count_axis(axes.xaxis)
         labels = [(x[i], y[i], f"{shown[i]['name']} {shown[i]['seconds'] / seconds:.0%}", INK) for i in large]
         crowded = bool(large) and float(np.median(x[large])) > ridge / 2
-        label_points(axes, labels, left=crowded, below=float(y[large].min()) if crowded else min(roofs.values()))
+        label_points(axes, labels, centred=crowded, below=float(y[x > ridge / 20].min()) if crowded else min(roofs.values()))
         _resource_key(axes, [op["bound"] for op in shown])
         rest = 1 - sum(op["seconds"] for op in shown) / seconds
         gap = ",\n" if is_narrow(axes) else ", "

@@ -23,8 +23,8 @@ SERIES = (BLUE, ORANGE, GREEN, PINK, SKY, GREY)
 RESOURCES = {"compute": BLUE, "memory": ORANGE, "network": GREEN, "launch": PINK, "host": GREY}
 """What an op waits for; the same colour in every figure."""
 WORDS = {"compute": "compute", "memory": "memory bandwidth", "network": "network", "launch": "kernel launches", "host": "host"}
-WIDE, NARROW = (7.2, 3.7), (3.75, 3.4)
-"""Sizes on a desk and on a phone, where the text keeps its size [inches]."""
+WIDE, NARROW = (7.2, 3.7), (4.2, 3.3)
+"""Sizes alone and in a page, where two stand side by side or one fills a phone [inches]."""
 RC = {
     "font.size": 9.0, "axes.labelsize": 9.0, "axes.titlesize": 9.5, "xtick.labelsize": 8.5, "ytick.labelsize": 8.5,
     "legend.fontsize": 8.5, "text.color": INK, "axes.labelcolor": INK, "axes.titlecolor": INK, "axes.titlelocation": "left",
@@ -47,7 +47,7 @@ def house(ax: Axes | None = None) -> Iterator[Axes]:
 
 
 def is_narrow(ax: Axes) -> bool:
-    """Whether the figure is drawn for a phone, where fewer labels have room."""
+    """Whether the figure is drawn for a column or a phone, where fewer labels have room."""
     from matplotlib.figure import Figure
 
     figure = ax.get_figure(root=True)
@@ -75,6 +75,13 @@ def quantity_axis(axis: Axis, unit: str) -> None:
     binary, si = unit == "GiB", "B" if unit == "GiB" else unit
     axis.set_major_formatter(FuncFormatter(lambda value, _: units.show(value, si, binary=binary) if np.isfinite(value) else ""))
     axis.set_minor_formatter(NullFormatter())
+
+
+def fine_log_ticks(axis: Axis) -> None:
+    """Ticks at 1, 2 and 5 of every decade, for a logarithmic axis of a few decades."""
+    from matplotlib.ticker import LogLocator
+
+    axis.set_major_locator(LogLocator(base=10, subs=(1.0, 2.0, 5.0), numticks=16))
 
 
 def count_axis(axis: Axis) -> None:
@@ -128,11 +135,11 @@ def _last(group: list[int], places: Sequence[float], gap: float) -> float:
 
 
 def label_points(
-    ax: Axes, points: Sequence[tuple[float, float, str, str]], *, left: bool = False, below: float | None = None, size: float = 8.5
+    ax: Axes, points: Sequence[tuple[float, float, str, str]], *, centred: bool = False, below: float | None = None, size: float = 8.5
 ) -> list[Annotation]:
     """Write (x, y, text, colour) beside its point, texts moved apart vertically, each with a thin line to its point.
 
-    ``below``: texts stay under this value of y.
+    ``below``: texts stay under this value of y; ``centred`` then puts them under their points rather than to the right.
     """
     figure = ax.get_figure(root=True)
     assert figure is not None
@@ -146,9 +153,9 @@ def label_points(
             ceiling = moved[index] - size * 1.3
     found = []
     for (x, y, text, colour), (_, pixel), target in zip(points, places, moved, strict=True):
-        away = -14 if left else 14
+        away = -18 if centred else 14
         found.append(ax.annotate(
-            text, (x, y), xytext=(away, target - pixel / scale), textcoords="offset points", ha="right" if left else "left",
+            text, (x, y), xytext=(away, target - pixel / scale), textcoords="offset points", ha="center" if centred else "left",
             va="center", fontsize=size, color=colour, arrowprops={"arrowstyle": "-", "color": colour, "linewidth": 0.6, "shrinkB": 3},
         ))  # fmt: skip
     return found
