@@ -20,6 +20,7 @@ from infersim.cli.cost import cost
 from infersim.cli.launch import launch
 from infersim.cli.plan import plan
 from infersim.cli.prices import prices
+from infersim.cli.report import report
 from infersim.cli.simulate import simulate
 from infersim.cli.validate import validate
 from infersim.errors import DoesNotFitError, InferSimError, NoPlanError, SpecError
@@ -377,6 +378,7 @@ app.command(name="plan")(plan)
 app.command(name="cost")(cost)
 app.command(name="launch")(launch)
 app.command(name="prices")(prices)
+app.command(name="report")(report)
 app.command(name="validate")(validate)
 app.registered_commands += bench.app.registered_commands
 

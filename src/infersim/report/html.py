@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from infersim._version import __version__
+from infersim.errors import SpecError
 from infersim.report import tables
+from infersim.report.across import all_pictures, anchor
 from infersim.report.markup import Markup, join, pairs, tag
-from infersim.report.pictures import all_pictures, anchor
 from infersim.report.results import Case, Results, read_results
 from infersim.report.svg import Picture, inline
+from infersim.report.sweep import sweep_section
 from infersim.report.words import Tile, best_of, headline, tiles, verdict
 
 GLOSSARY = (
@@ -25,30 +27,53 @@ GLOSSARY = (
     ("prefill, decode", "reading the prompt; writing the output token by token"),
     ("TP, PP, EP, DP", "GPUs that share each layer, share the layers, share the experts, or are copies of one another"),
 )  # fmt: skip
-QUESTIONS = {"estimate": "closed form", "simulate": "simulation", "plan": "plan", "cost": "cost", "compare": "comparison"}
+QUESTIONS = {
+    "estimate": "closed form",
+    "simulate": "simulation",
+    "plan": "plan",
+    "cost": "cost",
+    "compare": "comparison",
+}
 
 
-def write_page(folder: str | Path, output: str | Path) -> Results:
-    """Read the results in ``folder`` and write their report to ``output`` (HTML); the file appears whole or not at all."""
+def write_page(folder: str | Path, output: str | Path) -> list[Picture]:
+    """Read the results in ``folder`` and write their report to ``output`` (HTML); the file appears whole or not at all.
+
+    Returns the figures of the page. SpecError where the folder holds no results, or not in their form.
+    """
     from infersim.serving.export import replace_file
 
     results = read_results(folder)
-    content = page(results)
+    try:
+        drawn = all_pictures(results)
+        content = page(results, drawn)
+    except (KeyError, TypeError, IndexError) as error:
+        told = f"the answers lack {error}" if isinstance(error, KeyError) else str(error)
+        raise SpecError(
+            f"is not as infersim {__version__} writes it: {told}; run the scenario again",
+            file=results.folder / "results.json",
+        ) from error
     replace_file(output, lambda temporary: temporary.write_text(content, encoding="utf-8"))
-    return results
+    return [picture for pictures in drawn.values() for picture in pictures]
 
 
-def page(results: Results) -> str:
-    """The whole page as text."""
-    drawn = all_pictures(results)
+def page(results: Results, drawn: Mapping[str, list[Picture]] | None = None) -> str:
+    """The whole page as text; ``drawn`` are its figures where they are known already."""
+    drawn = drawn or all_pictures(results)
     style = resources.files("infersim.report").joinpath("page.css").read_text(encoding="utf-8")
-    sections = [section for section in _sections(results, drawn) if section is not None]
+    sections = _sections(results, drawn)
     links = [tag("li", tag("a", title, href=f"#{name}")) for name, title, _ in sections]
+    main = [
+        tag("section", tag("h2", title) if name != "answer" else None, content, id=name)
+        for name, title, content in sections
+    ]
     body = tag(
-        "body", _header(results), tag("nav", tag("ul", links), aria_label="Contents"),
-        tag("main", [tag("section", tag("h2", title) if title != "Answer" else None, content, id=name) for name, title, content in sections]),
+        "body",
+        _header(results),
+        tag("nav", tag("ul", links), aria_label="Contents"),
+        tag("main", main),
         tag("footer", _footer(results)),
-    )  # fmt: skip
+    )
     head = tag(
         "head", Markup('<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'),
         tag("title", f"{results.scenario}: infersim report"), Markup(f"<style>{style}</style>"),
@@ -59,15 +84,17 @@ def page(results: Results) -> str:
 Section = tuple[str, str, Any]
 
 
-def _sections(results: Results, drawn: Mapping[str, list[Picture]]) -> list[Section | None]:
+def _sections(results: Results, drawn: Mapping[str, list[Picture]]) -> list[Section]:
     cases = results.cases
-    found: list[Section | None] = [("answer", "Answer", _answer(results))] if cases else []
+    found: list[Section] = [("answer", "Answer", _answer(results))] if cases else []
     tables_ = tables.compared(results)
     if tables_ or drawn["compare"]:
         found.append(("comparison", "Comparison", join([tables_, _figures(drawn["compare"])])))
     if cases:
         first = anchor(cases[0], 0)
-        found.append((first, "Details" if len(cases) == 1 else f"Details: {cases[0].name}", _details(cases[0], drawn[first])))
+        found.append(
+            (first, "Details" if len(cases) == 1 else f"Details: {cases[0].name}", _details(cases[0], drawn[first]))
+        )
     if len(cases) > 1:
         others = [
             tag("details", tag("summary", f"{case.name} ({QUESTIONS[case.question]})"), tag("p", headline(case)), _tiles(tiles(case)),
@@ -75,7 +102,8 @@ def _sections(results: Results, drawn: Mapping[str, list[Picture]]) -> list[Sect
             for place, case in enumerate(cases) if place
         ]  # fmt: skip
         found.append(("cases", "Other cases", others))
-    found.append(_sweep(results))
+    if results.sweep is not None:
+        found.append(("sweep", "Sweep", sweep_section(results.sweep, drawn["sweep"])))
     found.append(("inputs", "Inputs", _inputs(results)))
     if drawn["accuracy"]:
         found.append(("trust", "How far to trust this", _trust(results, drawn["accuracy"])))
@@ -91,7 +119,10 @@ def _header(results: Results) -> Markup:
 
 def _footer(results: Results) -> list[Any]:
     words = pairs(GLOSSARY)
-    return [tag("details", tag("summary", "Words used"), words), tag("p", f"Page made by infersim {__version__} from {results.folder.resolve().name}.")]
+    return [
+        tag("details", tag("summary", "Words used"), words),
+        tag("p", f"Page made by infersim {__version__} from {results.folder.resolve().name}."),
+    ]
 
 
 def _answer(results: Results) -> Markup:
@@ -102,20 +133,32 @@ def _answer(results: Results) -> Markup:
         met = sum(bool(one.get("met")) for one in results.expect)
         state = "good" if met == len(results.expect) else "bad"
         badges.append(tag("span", f"{met} of {len(results.expect)} expectations met", class_=f"badge {state}"))
-    return join([
-        tag("p", headline(base), class_="answer"), tag("p", best, class_="best") if best else None, tag("p", badges) if badges else None, _tiles(tiles(base)),
-        tables.expectations(results), _warnings(base),
-    ])  # fmt: skip
+    return join(
+        [
+            tag("p", headline(base), class_="answer"),
+            tag("p", best, class_="best") if best else None,
+            tag("p", badges) if badges else None,
+            _tiles(tiles(base)),
+            tables.expectations(results),
+            _warnings(base),
+        ]
+    )
 
 
 def _tiles(found: list[Tile]) -> Markup | None:
-    if not found:
-        return None
-    return tag("div", [
-        tag("div", tag("span", tile.name, class_="name"), tag("b", tile.value, tag("small", f" {tile.unit}") if tile.unit else None), tag("span", tile.note) if tile.note else None,
-            class_=f"tile {tile.state}".strip())
-        for tile in found
-    ], class_="tiles")  # fmt: skip
+    return tag("div", [_tile(tile) for tile in found], class_="tiles") if found else None
+
+
+def _tile(tile: Tile) -> Markup:
+    unit = tag("small", f" {tile.unit}") if tile.unit else None
+    note = tag("span", tile.note) if tile.note else None
+    return tag(
+        "div",
+        tag("span", tile.name, class_="name"),
+        tag("b", tile.value, unit),
+        note,
+        class_=f"tile {tile.state}".strip(),
+    )
 
 
 def _warnings(case: Case) -> list[Markup]:
@@ -135,41 +178,42 @@ def _details(case: Case, pictures: list[Picture]) -> Markup:
     if case.question == "plan":
         parts += [tables.options_table(answer), _listed("What would change the choice", answer["flips"])]
     elif case.question == "simulate":
-        parts += [None if answer["unstable"] else tables.percentiles_table(answer), _listed("Where the time went", answer["bottlenecks"])]
+        parts += [
+            None if answer["unstable"] else tables.percentiles_table(answer),
+            _listed("Where the time went", answer["bottlenecks"]),
+        ]
     elif case.question not in ("estimate",):
         parts.append(tables.everything(answer))
     parts.append(_figures(pictures))
     for name in ("decode_step", "prefill_step"):
         if name in answer:
             title = f"Every op of the {name.replace('_', ' ')}"
-            parts.append(tag("details", tag("summary", title), tables.ops_table(answer[name]["ops"], answer[name]["seconds"])))
+            parts.append(tag("details", tag("summary", title), tables.ops_table(answer[name]["ops"], answer[name]["seconds"]),
+                             class_="screen"))  # fmt: skip
     if case.evidence.get("load_refused"):
         parts.append(tag("p", f"No curve over load: {case.evidence['load_refused']}", class_="note"))
     return join(parts)
 
 
-def _listed(title: str, lines: list[str]) -> list[Markup]:
-    return [tag("h3", title), tag("ul", [tag("li", line[:1].upper() + line[1:]) for line in lines], class_="plain")] if lines else []
-
-
-def _sweep(results: Results) -> Section | None:
-    if results.sweep is None:
-        return None
-    from infersim.report.sweep import sweep_section
-
-    return "sweep", "Sweep", sweep_section(results.sweep)
+def _listed(title: str, lines: list[str], kind: str = "plain") -> list[Markup]:
+    return (
+        [tag("h3", title), tag("ul", [tag("li", line[:1].upper() + line[1:]) for line in lines], class_=kind)]
+        if lines
+        else []
+    )
 
 
 def _inputs(results: Results) -> Markup:
-    several = len(results.cases) > 1
-    parts: list[Any] = [[tag("h3", case.name) if several else None, tables.inputs(case)] for case in results.cases]
+    parts: list[Any] = [tables.inputs(case) for case in results.cases[:1]] + [tables.changes(results)]
     if results.text:
         parts.append(tag("details", tag("summary", "The scenario file as it was run"), tag("pre", results.text)))
     return join(parts)
 
 
 def _trust(results: Results, pictures: list[Picture]) -> Markup:
-    outside = [f"{case.name}: {line}" for case in results.answered for line in (case.answer or {}).get("extrapolations", [])]
+    outside = [
+        f"{case.name}: {line}" for case in results.answered for line in (case.answer or {}).get("extrapolations", [])
+    ]
     return join([
         tag("p", "Every latency is a prediction. The 90% interval beside it was set on measured serving points and judged on others; "
                  "the figure shows the judging points."),
@@ -184,7 +228,7 @@ def _sources(results: Results) -> Markup:
     assumed = [line for line in shown if "assumed" in line or line.startswith("kernels: default")]
     rest = [line for line in shown if line not in assumed]
     return join([
-        _listed("Assumed or fitted", assumed), _listed("Measured or published", rest) if rest else None,
+        _listed("Assumed or fitted", assumed, "sources"), _listed("Measured or published", rest, "sources"),
         tag("p", "No sources are recorded in these results.", class_="small") if not lines else None,
     ])  # fmt: skip
 

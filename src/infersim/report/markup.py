@@ -31,7 +31,7 @@ def tag(name: str, *children: Any, **attributes: Any) -> Markup:
 
 def join(children: Iterable[Any]) -> Markup:
     """Children one after the other, escaped where they are not markup."""
-    found = []
+    found: list[str] = []
     for child in children:
         if child is None:
             continue
@@ -44,13 +44,18 @@ def join(children: Iterable[Any]) -> Markup:
     return Markup("".join(found))
 
 
-def table(columns: Sequence[str], rows: Sequence[Sequence[Any]], *, numeric: Iterable[int] = (), caption: str | None = None) -> Markup:
+def table(
+    columns: Sequence[str], rows: Sequence[Sequence[Any]], *, numeric: Iterable[int] = (), caption: str | None = None
+) -> Markup:
     """A table with headers; on a phone every row becomes a card, which takes its labels from ``data-label``.
 
     Columns numbered in ``numeric`` are aligned to the right with figures of one width. The first cell of a row is its header.
     """
     right = set(numeric)
-    head = [tag("th", name, scope="col", role="columnheader", class_="n" if place in right else None) for place, name in enumerate(columns)]
+    head = [
+        tag("th", name, scope="col", role="columnheader", class_="n" if place in right else None)
+        for place, name in enumerate(columns)
+    ]
     body = []
     for row in rows:
         cells = [tag("th", row[0], scope="row", role="rowheader")]

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from infersim.errors import SpecError
+from infersim.report.swept import Sweep, read_sweep
 
 QUESTIONS = ("estimate", "simulate", "plan", "cost", "compare")
 
@@ -39,7 +40,7 @@ class Results:
     expect: tuple[Mapping[str, Any], ...]
     text: str
     """The scenario file as it was run; empty where the folder holds none."""
-    sweep: Path | None
+    sweep: Sweep | None
 
     @property
     def answered(self) -> list[Case]:
@@ -56,12 +57,14 @@ def read_results(folder: str | Path) -> Results:
     if not place.is_dir():
         raise SpecError("no such folder of results; infersim run SCENARIO.yaml -o FOLDER writes one", file=place)
     file, sweep = place / "results.json", place / "sweep"
-    swept = sweep if (sweep / "manifest.json").is_file() else None
+    swept = read_sweep(sweep) if (sweep / "manifest.json").is_file() else None
     told: Mapping[str, Any] = {"cases": []}
     if file.is_file():
         told = _read_json(file)
     elif swept is None:
-        raise SpecError("holds no results.json and no sweep; infersim run SCENARIO.yaml -o FOLDER writes them", file=place)
+        raise SpecError(
+            "holds no results.json and no sweep; infersim run SCENARIO.yaml -o FOLDER writes them", file=place
+        )
     cases = _list(told, "cases", file)
     scenario = place / "scenario.yaml"
     return Results(
@@ -75,7 +78,9 @@ def _text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise SpecError(f"cannot be read: {getattr(error, 'strerror', None) or 'it is not text in UTF-8'}", file=path) from error
+        raise SpecError(
+            f"cannot be read: {getattr(error, 'strerror', None) or 'it is not text in UTF-8'}", file=path
+        ) from error
 
 
 def _read_json(path: Path) -> Mapping[str, Any]:

@@ -6,6 +6,7 @@ import io
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,18 +31,18 @@ VARIABLES = {INK: "--ink", MUTED: "--muted", FAINT: "--faint", BLUE: "--blue", O
              SKY: "--sky", GREY: "--grey"}  # fmt: skip
 """The page's names for the colours of the house style."""
 FORMATS = ("png", "svg")
-Draw = Callable[[Any], Any]
+Draw = Callable[..., Any]
 
 
 @dataclass(frozen=True)
 class Picture:
-    """A figure of a report: ``draw`` puts it on the axes it is given."""
+    """A figure of a report: ``draw`` puts it on the axes it is given as ``ax``."""
 
     name: str
     """For its link and its file."""
     title: str
     told: str
-    """What the figure shows, in words: its text alternative."""
+    """What kind of figure it is: with the caption its text alternative."""
     caption: str
     draw: Draw
     height: float = 1.0
@@ -56,7 +57,7 @@ def figure_of(picture: Picture, *, narrow: bool = False) -> Any:
     width, height = NARROW if narrow else WIDE
     with rc_context(RC):  # type: ignore[arg-type]
         figure = Figure(figsize=(width, height * picture.height), layout="constrained")
-        picture.draw(figure.subplots())
+        picture.draw(ax=figure.subplots())
     return figure
 
 
@@ -67,7 +68,7 @@ def inline(picture: Picture) -> Markup:
     text = io.StringIO()
     with rc_context(RC):  # type: ignore[arg-type]
         figure_of(picture, narrow=True).savefig(text, format="svg", metadata={"Date": None})
-    drawing = Markup(themed(text.getvalue(), f"{picture.name}-", picture.told))
+    drawing = Markup(themed(text.getvalue(), f"{picture.name}-", f"{picture.told} {picture.caption}"))
     return tag("figure", tag("h4", picture.title), drawing, tag("figcaption", picture.caption), id=picture.name)
 
 
@@ -79,7 +80,8 @@ def themed(svg: str, prefix: str, told: str) -> str:
     body = re.sub(r"<!--.*?-->|<metadata>.*?</metadata>|<style.*?</style>|<title>.*?</title>", "", body, flags=re.S)
     size = re.search(r'viewBox="([^"]+)"', body)
     assert size is not None
-    body = re.sub(r"<svg[^>]*>", f'<svg role="img" aria-label="{html.escape(told)}" viewBox="{size[1]}">', body, count=1)
+    opening = f'<svg role="img" aria-label="{html.escape(told)}" viewBox="{size[1]}">'
+    body = opening + body[body.index(">") + 1 :]
     body = re.sub(r'\bid="([^"]+)"', rf'id="{prefix}\1"', body)
     body = re.sub(r'(?:xlink:)?href="#([^"]+)"', rf'href="#{prefix}\1"', body)
     body = re.sub(r"url\(#([^)]+)\)", rf"url(#{prefix}\1)", body)
@@ -105,6 +107,6 @@ def write_figures(pictures: list[Picture], folder: Path, kind: str = "svg") -> l
     for picture in pictures:
         target, figure = folder / f"{picture.name}.{kind}", figure_of(picture)
         with rc_context(RC):  # type: ignore[arg-type]
-            replace_file(target, lambda path, figure=figure: figure.savefig(path, format=kind, dpi=200, facecolor="white"))
+            replace_file(target, partial(figure.savefig, format=kind, dpi=200, facecolor="white"))
         written.append(target)
     return written

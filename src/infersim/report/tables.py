@@ -10,12 +10,9 @@ from infersim.report.results import Case, Results
 from infersim.report.words import (
     Answer,
     deployment,
-    engine,
     estimate_deployment,
     formats,
-    layout,
     limit,
-    memory,
     money,
     number,
     option_deployment,
@@ -41,7 +38,14 @@ def compared(results: Results) -> list[Markup]:
             used = [(name, show) for name, show in used if name != "Deployment"]
         rows = [[case.name, *(_cell(show, case) for _, show in used)] for case in cases]
         numeric = [place for place, (name, _) in enumerate(used, 1) if name not in ("Deployment", "Target")]
-        found.append(table(["Case", *(name for name, _ in used)], rows, numeric=numeric, caption=f"All on {same.pop()}." if len(same) == 1 else None))
+        found.append(
+            table(
+                ["Case", *(name for name, _ in used)],
+                rows,
+                numeric=numeric,
+                caption=f"All on {same.pop()}." if len(same) == 1 else None,
+            )
+        )
     return found
 
 
@@ -104,9 +108,21 @@ def options_table(answer: Answer, most: int = 10) -> Markup:
          f"{option['utilisation']:.0%}", option["bottleneck"]]
         for place, option in enumerate(options, 1)
     ]  # fmt: skip
-    columns = ["Option", "Deployment", "USD/h", "USD per M tokens", "TTFT", "TPOT", "Tokens/s per GPU", "Used", "Bottleneck"]
+    columns = [
+        "Option",
+        "Deployment",
+        "USD/h",
+        "USD per M tokens",
+        "TTFT",
+        "TPOT",
+        "Tokens/s per GPU",
+        "Used",
+        "Bottleneck",
+    ]
     left = len(answer["options"]) - len(options)
-    return table(columns, rows, numeric=range(2, 8), caption=f"{left} more options are in results.json" if left else None)
+    return table(
+        columns, rows, numeric=range(2, 8), caption=f"{left} more options are in results.json" if left else None
+    )
 
 
 def ops_table(ops: Sequence[Mapping[str, Any]], total: float) -> Markup:
@@ -116,7 +132,9 @@ def ops_table(ops: Sequence[Mapping[str, Any]], total: float) -> Markup:
          f"{op['bytes'] / 1e6:,.1f}", op["bound"], op["source"]]
         for op in ops
     ]  # fmt: skip
-    return table(["Op", "Count", "Time", "Share", "GFLOP", "MB", "Bound by", "Time rests on"], rows, numeric=range(1, 6))
+    return table(
+        ["Op", "Count", "Time", "Share", "GFLOP", "MB", "Bound by", "Time rests on"], rows, numeric=range(1, 6)
+    )
 
 
 def percentiles_table(answer: Answer) -> Markup:
@@ -140,6 +158,15 @@ def expectations(results: Results) -> Markup | None:
     return table(["Expected", "Case", "Rule", "Found", "Result"], rows, numeric=[3])
 
 
+def changes(results: Results) -> Markup | None:
+    """What every case but the first changes."""
+    rows = [
+        [case.name, "; ".join(f"{name}: {_plain(value)}" for name, value in case.overrides.items()) or "–"]
+        for case in results.cases[1:]
+    ]  # fmt: skip
+    return table(["Case", "Changes from the first case"], rows) if rows else None
+
+
 def inputs(case: Case) -> Markup:
     """What went into a case."""
     answer = case.answer or {}
@@ -152,7 +179,9 @@ def inputs(case: Case) -> Markup:
 def _estimate_inputs(answer: Answer, _: Case) -> list[tuple[str, str]]:
     workload, parameters = answer["workload"], answer["total_parameters"] / 1e9
     active = answer["active_parameters"] / 1e9
-    size = f"{parameters:,.1f} billion parameters" + (f", {active:,.1f} billion active" if active < parameters * 0.99 else "")
+    size = f"{parameters:,.1f} billion parameters" + (
+        f", {active:,.1f} billion active" if active < parameters * 0.99 else ""
+    )
     hit = f", {workload['prefix_hit']:.0%} of the prompt cached" if workload["prefix_hit"] else ""
     rows = [
         ("Model", f"{answer['model']}, {size}"), ("Deployment", estimate_deployment(answer)), ("Formats", formats(answer["precision"])),
@@ -177,11 +206,19 @@ def _simulate_inputs(answer: Answer, case: Case) -> list[tuple[str, str]]:
 
 def _plan_inputs(answer: Answer, _: Case) -> list[tuple[str, str]]:
     asked = answer["question"]
-    target = ", ".join(f"{limit(name)} {seconds(value)}" for name, value in (asked.get("target") or {}).items()) or "none"
+    target = (
+        ", ".join(f"{limit(name)} {seconds(value)}" for name, value in (asked.get("target") or {}).items()) or "none"
+    )
     rows = [("Model", asked["model"]), ("Target", target)]
     known = {"model", "target"}
-    rows += [(name.replace("_", " "), _plain(value)) for name, value in asked.items() if name not in known and value is not None]
-    searched = f"{answer['candidates']:,} deployments, {answer['did_not_fit']:,} did not fit, {answer['refused']:,} refused"
+    rows += [
+        (name.replace("_", " "), _plain(value))
+        for name, value in asked.items()
+        if name not in known and value is not None
+    ]
+    searched = (
+        f"{answer['candidates']:,} deployments, {answer['did_not_fit']:,} did not fit, {answer['refused']:,} refused"
+    )
     return [*rows, ("Searched", searched)]
 
 
@@ -200,7 +237,7 @@ def _plain(value: Any) -> str:
 
 def everything(answer: Answer) -> Markup:
     """Plain figures of an answer of a kind that has no page of its own."""
-    rows = [(name.replace("_", " "), _plain(value)) for name, value in answer.items() if not isinstance(value, list | dict)]
+    rows = [
+        (name.replace("_", " "), _plain(value)) for name, value in answer.items() if not isinstance(value, list | dict)
+    ]
     return pairs(rows)
-
-

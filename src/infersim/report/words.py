@@ -106,7 +106,8 @@ def formats(precision: Mapping[str, str]) -> str:
 
 
 def estimate_deployment(answer: Answer) -> str:
-    return f"{answer['devices']} × {answer['accelerator']} ({layout(answer['parallelism'])}, {answer['precision']['weights']}, {engine(answer['engine'])})"
+    how = f"{layout(answer['parallelism'])}, {answer['precision']['weights']}, {engine(answer['engine'])}"
+    return f"{answer['devices']} × {answer['accelerator']} ({how})"
 
 
 def option_deployment(option: Answer) -> str:
@@ -150,7 +151,11 @@ def best_of(cases: list[Case]) -> str | None:
     Closed forms are compared by USD per million output tokens, plans by USD per hour for the load that all of them serve.
     """
     for question, told in (("estimate", "per million output tokens"), ("plan", "an hour")):
-        costs = {place: cost for place, case in enumerate(cases) if case.question == question and (cost := _cost_of(case)) is not None}
+        costs = {
+            place: cost
+            for place, case in enumerate(cases)
+            if case.question == question and (cost := _cost_of(case)) is not None
+        }
         if len(costs) < 2:
             continue
         first = min(costs)
@@ -218,13 +223,18 @@ def _estimate(answer: Answer) -> str:
     cost = answer["cost_per_million_output_tokens_usd"]
     if cost is None:
         return f"{first}."
-    return f"{first}. That costs {money(cost)} USD per million output tokens and {money(answer['cost_per_million_input_tokens_usd'])} per million input tokens."
+    prompts = money(answer["cost_per_million_input_tokens_usd"])
+    return f"{first}. That costs {money(cost)} USD per million output tokens and {prompts} per million input tokens."
 
 
 def _simulated(case: Case) -> str:
     """The model and where it ran."""
     below = case.evidence.get("estimate")
-    return f"{model(below['model'])} on {deployment(case)}" if below and case.answer and not case.answer["prefill_pool"] else deployment(case)
+    return (
+        f"{model(below['model'])} on {deployment(case)}"
+        if below and case.answer and not case.answer["prefill_pool"]
+        else deployment(case)
+    )
 
 
 def _simulate(answer: Answer, where: str) -> str:
@@ -245,7 +255,9 @@ def _plan(answer: Answer) -> str:
     cost = best["cost_per_hour_usd"]
     told = f"For {model(asked['model'])} at {number(best['requests_per_s'])} requests/s, take {option_deployment(best)}"
     if cost is not None:
-        told += f": {money(cost)} USD an hour, {money(best['cost_per_million_tokens_usd'])} USD per million output tokens"
+        told += (
+            f": {money(cost)} USD an hour, {money(best['cost_per_million_tokens_usd'])} USD per million output tokens"
+        )
     told += "."
     others = [option for option in answer["options"][1:] if option["gpu"] != best["gpu"]]
     if others and cost is not None and others[0]["cost_per_hour_usd"] is not None:
@@ -266,7 +278,9 @@ def tiles(case: Case) -> list[Tile]:
     """The figures of a case that a reader asks for first."""
     if case.answer is None:
         return []
-    return {"estimate": _estimate_tiles, "simulate": _simulate_tiles, "plan": _plan_tiles}.get(case.question, _no_tiles)(case.answer)
+    return {"estimate": _estimate_tiles, "simulate": _simulate_tiles, "plan": _plan_tiles}.get(
+        case.question, _no_tiles
+    )(case.answer)
 
 
 def _estimate_tiles(answer: Answer) -> list[Tile]:
@@ -277,12 +291,20 @@ def _estimate_tiles(answer: Answer) -> list[Tile]:
     for metric, name in (("ttft", "Time to first token"), ("tpot", "Time per output token")):
         if answer[f"{metric}_s"]:
             state = ("bad" if metric in missed else "good") if f"{metric}_s" in target else ""
-            found.append(Tile(name, *split(seconds(answer[f"{metric}_s"])), _interval_note(answer, metric, target), state))
+            found.append(
+                Tile(name, *split(seconds(answer[f"{metric}_s"])), _interval_note(answer, metric, target), state)
+            )
     per_gpu = number(answer["output_tokens_per_s_per_gpu"])
-    found.append(Tile("Throughput", number(answer["requests_per_s"]), "requests/s", f"{per_gpu} output tokens/s per GPU"))
+    found.append(
+        Tile("Throughput", number(answer["requests_per_s"]), "requests/s", f"{per_gpu} output tokens/s per GPU")
+    )
     if answer["cost_per_million_output_tokens_usd"] is not None:
         rent = f"at {money(answer['price_per_gpu_hour_usd'])} USD per GPU and hour"
-        found.append(Tile("Cost", money(answer["cost_per_million_output_tokens_usd"]), "USD", f"per million output tokens, {rent}"))
+        found.append(
+            Tile(
+                "Cost", money(answer["cost_per_million_output_tokens_usd"]), "USD", f"per million output tokens, {rent}"
+            )
+        )
     most = answer["memory"]["max_sequences"]
     running = f"{answer['running_sequences']:,.0f}"
     fit = f"of {number(most)} that fit at full length" if most else "fit in any number"
@@ -303,23 +325,46 @@ def _simulate_tiles(answer: Answer) -> list[Tile]:
     for metric, name in (("ttft", "Time to first token, p95"), ("tpot", "Time per output token, p95")):
         value = answer[f"{metric}_p95_s"]
         if value is not None:
-            found.append(Tile(name, *split(seconds(value)), f"median {seconds(answer[f'{metric}_p50_s'])}, p99 {seconds(answer[f'{metric}_p99_s'])}"))
+            found.append(
+                Tile(
+                    name,
+                    *split(seconds(value)),
+                    f"median {seconds(answer[f'{metric}_p50_s'])}, p99 {seconds(answer[f'{metric}_p99_s'])}",
+                )
+            )
     per_gpu = f"{number(answer['output_tokens_per_s_per_gpu'])} output tokens/s per GPU"
     found.append(Tile("Throughput", number(answer["requests_per_s"]), "requests/s", per_gpu))
     if answer["goodput_requests_per_s"] is not None:
-        found.append(Tile("Goodput", number(answer["goodput_requests_per_s"]), "requests/s", "that meet every target themselves"))
+        found.append(
+            Tile("Goodput", number(answer["goodput_requests_per_s"]), "requests/s", "that meet every target themselves")
+        )
     return found
 
 
 def _plan_tiles(answer: Answer) -> list[Tile]:
     best = answer["options"][0]
-    found = [Tile("GPUs", f"{best['devices']}", f"× {best['gpu']}", f"{best['utilisation']:.0%} of their capacity used")]
+    found = [
+        Tile("GPUs", f"{best['devices']}", f"× {best['gpu']}", f"{best['utilisation']:.0%} of their capacity used")
+    ]
     if best["cost_per_hour_usd"] is not None:
-        found.append(Tile("Cost", money(best["cost_per_hour_usd"]), "USD/h", f"{money(best['cost_per_million_tokens_usd'])} USD per million output tokens"))
+        found.append(
+            Tile(
+                "Cost",
+                money(best["cost_per_hour_usd"]),
+                "USD/h",
+                f"{money(best['cost_per_million_tokens_usd'])} USD per million output tokens",
+            )
+        )
     for metric, name in (("ttft", "Time to first token"), ("tpot", "Time per output token")):
         if best[f"{metric}_s"]:
             interval = best[f"{metric}_interval_90_s"]
-            found.append(Tile(name, *split(seconds(best[f"{metric}_s"])), f"mean; 90% interval {span(interval)}" if interval else "mean"))
+            found.append(
+                Tile(
+                    name,
+                    *split(seconds(best[f"{metric}_s"])),
+                    f"mean; 90% interval {span(interval)}" if interval else "mean",
+                )
+            )
     return found
 
 

@@ -84,8 +84,8 @@ def quantiles(run: ServingResult) -> dict[str, list[float]]:
 def series_columns(run: ServingResult) -> dict[str, list[float]]:
     """State of the first replica over time, thinned to at most SERIES_POINTS points."""
     series = run.series[0].points if run.series else []
-    kept = np.unique(np.linspace(0, len(series) - 1, min(SERIES_POINTS, len(series))).astype(int)) if series else []
-    columns = np.array([series[place] for place in kept], dtype=float).reshape(-1, 5)
+    kept = np.unique(np.linspace(0, max(len(series) - 1, 0), min(SERIES_POINTS, len(series))).astype(int))
+    columns = np.array([series[place] for place in kept.tolist()], dtype=float).reshape(-1, 5)
     return {
         "time_s": columns[:, 0].tolist(), "running": (columns[:, 1] + columns[:, 2]).tolist(), "waiting": columns[:, 3].tolist(),
         "kv_share": (columns[:, 4] / run.policy.num_blocks).tolist(),

@@ -34,7 +34,9 @@ def predicted_against_measured(rows: Iterable[Comparison], *, by: str = "metric"
     labels = np.array([row.labels.get(by, "-") for row in answered])
     ends = np.array([min(measured.min(), predicted.min()) / 1.5, max(measured.max(), predicted.max()) * 1.5])
     with house(ax) as axes:
-        axes.fill_between(ends, ends * (1 - NEAR), ends * (1 + NEAR), color=FAINT, alpha=0.7, linewidth=0, label="within 20%")
+        axes.fill_between(
+            ends, ends * (1 - NEAR), ends * (1 + NEAR), color=FAINT, alpha=0.7, linewidth=0, label="within 20%"
+        )
         axes.plot(ends, ends, color=INK, linewidth=0.9)
         for number, name in enumerate(dict.fromkeys(labels.tolist())):
             mine = labels == name

@@ -9,7 +9,18 @@ import numpy as np
 
 from infersim import units
 from infersim.errors import SpecError
-from infersim.report.figures.style import BLUE, GREY, INK, MUTED, ORANGE, fine_log_ticks, house, label_points, quantity_axis, told
+from infersim.report.figures.style import (
+    BLUE,
+    GREY,
+    INK,
+    MUTED,
+    ORANGE,
+    fine_log_ticks,
+    house,
+    label_points,
+    quantity_axis,
+    told,
+)
 from infersim.scenario.evidence import curve_columns
 
 if TYPE_CHECKING:
@@ -54,7 +65,9 @@ def latency_against_load(
             if at.get("requests_per_s") and at.get(f"{metric}_s"):
                 point, bounds = at[f"{metric}_s"], at.get(f"{metric}_interval_90_s")
                 if bounds:
-                    axes.plot([at["requests_per_s"]] * 2, bounds, color=colour, linewidth=5, alpha=0.3, solid_capstyle="butt")
+                    axes.plot(
+                        [at["requests_per_s"]] * 2, bounds, color=colour, linewidth=5, alpha=0.3, solid_capstyle="butt"
+                    )
                 axes.plot([at["requests_per_s"]], [point], "o", color=colour, markersize=7)
         axes.set(yscale="log")
         fine_log_ticks(axes.yaxis)
@@ -66,7 +79,11 @@ def latency_against_load(
         low, high = axes.get_ylim()
         axes.set_ylim(low / 1.15, high * 1.15)
         if at.get("requests_per_s"):
-            text = "this case, 90% interval" if at.get("tpot_interval_90_s") or at.get("ttft_interval_90_s") else "this case"
+            text = (
+                "this case, 90% interval"
+                if at.get("tpot_interval_90_s") or at.get("ttft_interval_90_s")
+                else "this case"
+            )
             axes.axvline(at["requests_per_s"], color=MUTED, linewidth=0.8, linestyle=":")
             right = at["requests_per_s"] > 0.5 * rate[-1]
             axes.annotate(text, (at["requests_per_s"], 1), xycoords=("data", "axes fraction"), xytext=(-4 if right else 4, 1),
@@ -96,7 +113,12 @@ def simulated_latency(runs: Sequence[Mapping[str, Any]], *, metric: str = "ttft"
                 axes.axvline(run["requests_per_s"], color=INK, linestyle=":", linewidth=1.0)
                 axes.annotate("unstable", (run["requests_per_s"], 1), xycoords=("data", "axes fraction"), xytext=(3, -9),
                               textcoords="offset points", fontsize=8, color=MUTED)  # fmt: skip
-        axes.set(xlabel="served [requests/s]", ylabel=metric.upper(), ylim=(0, None), xlim=(0, 1.03 * max(run["requests_per_s"] for run in found)))
+        axes.set(
+            xlabel="served [requests/s]",
+            ylabel=metric.upper(),
+            ylim=(0, None),
+            xlim=(0, 1.03 * max(run["requests_per_s"] for run in found)),
+        )
         quantity_axis(axes.yaxis, "s")
         label_points(axes, ends)
     return axes

@@ -10,7 +10,21 @@ import numpy as np
 from infersim import units
 from infersim.errors import SpecError
 from infersim.predict.memory import CacheRates
-from infersim.report.figures.style import BLUE, GREEN, GREY, INK, MUTED, ORANGE, PINK, SKY, count_axis, house, is_narrow, quantity_axis, told
+from infersim.report.figures.style import (
+    BLUE,
+    GREEN,
+    GREY,
+    INK,
+    MUTED,
+    ORANGE,
+    PINK,
+    SKY,
+    count_axis,
+    house,
+    is_narrow,
+    quantity_axis,
+    told,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -23,7 +37,11 @@ BATCHES = (1, 4, 16, 64, 256)
 
 
 def kv_memory(
-    answer: Estimate | Mapping[str, Any], *, batches: Sequence[int] = BATCHES, longest: float | None = None, ax: Axes | None = None
+    answer: Estimate | Mapping[str, Any],
+    *,
+    batches: Sequence[int] = BATCHES,
+    longest: float | None = None,
+    ax: Axes | None = None,
 ) -> Axes:
     """KV cache of one device over the context of each sequence, one line per number of sequences, and the room there is.
 
@@ -54,14 +72,27 @@ def kv_memory(
             place = int(np.argmin(np.abs(np.log(taken / (pool / 2.2)))))
             if context[0] < context[place] < context[-1]:
                 text = f"{batch}" if is_narrow(axes) or number else f"{batch} sequence"
-                axes.annotate(text, (context[place], taken[place]), xytext=(4, -8), textcoords="offset points", color=BLUE, fontsize=8.5)
+                axes.annotate(
+                    text,
+                    (context[place], taken[place]),
+                    xytext=(4, -8),
+                    textcoords="offset points",
+                    color=BLUE,
+                    fontsize=8.5,
+                )
         if answer.get("running_sequences"):
             workload = answer["workload"]
             tokens = workload["input_tokens"] + workload["output_tokens"] / 2
             each = answer["running_sequences"] / answer["parallelism"]["replicas"]
             taken = float(each / pools * rates.bytes(tokens, block_size=block))
             axes.plot([tokens], [taken], "o", color=INK, markersize=7)
-            axes.annotate(f"this workload: {each:,.0f} running", (tokens, taken), xytext=(8, -3), textcoords="offset points", fontsize=8.5)
+            axes.annotate(
+                f"this workload: {each:,.0f} running",
+                (tokens, taken),
+                xytext=(8, -3),
+                textcoords="offset points",
+                fontsize=8.5,
+            )
         quantity_axis(axes.yaxis, "GiB")
         _binary_ticks(axes, pool)
         count_axis(axes.xaxis)
@@ -82,16 +113,36 @@ def memory_parts(answer: Estimate | Mapping[str, Any], *, ax: Axes | None = None
         left = 0.0
         for name, size, colour in parts:
             share = size / memory["capacity_bytes"]
-            axes.barh(0, size, left=left, color=colour, height=0.6, label=f"{name} {units.show(size, 'B', binary=True)}, {share:.0%}")
+            axes.barh(
+                0,
+                size,
+                left=left,
+                color=colour,
+                height=0.6,
+                label=f"{name} {units.show(size, 'B', binary=True)}, {share:.0%}",
+            )
             left += size
-        axes.axvline(memory["capacity_bytes"], color=INK, linewidth=1.2)
-        axes.annotate(units.show(memory["capacity_bytes"], "B", binary=True), (memory["capacity_bytes"], 1), xycoords=("data", "axes fraction"),
-                      xytext=(0, 2), textcoords="offset points", ha="center", va="bottom", fontsize=8.5)  # fmt: skip
-        axes.set(xlabel="memory of one device", yticks=[], xlim=(0, 1.04 * max(left, memory["capacity_bytes"])), ylim=(-0.6, 0.6))
+        capacity = memory["capacity_bytes"]
+        axes.axvline(capacity, color=INK, linewidth=1.2)
+        end = units.show(capacity, "B", binary=True)
+        axes.annotate(end, (capacity, 1), xycoords=("data", "axes fraction"), xytext=(0, 2), textcoords="offset points",
+                      ha="center", va="bottom", fontsize=8.5)  # fmt: skip
+        axes.set(
+            xlabel="memory of one device",
+            yticks=[],
+            xlim=(0, 1.04 * max(left, memory["capacity_bytes"])),
+            ylim=(-0.6, 0.6),
+        )
         step = 2.0 ** np.ceil(np.log2(memory["capacity_bytes"] / (4 if is_narrow(axes) else 7)))
         axes.set_xticks(np.arange(0, memory["capacity_bytes"], step))
         axes.grid(visible=False)
         axes.spines["left"].set_visible(False)
         quantity_axis(axes.xaxis, "GiB")
-        axes.legend(loc="lower left", bbox_to_anchor=(0, 1.02), ncols=1 if is_narrow(axes) else 3, handlelength=0.8, columnspacing=1.2)
+        axes.legend(
+            loc="lower left",
+            bbox_to_anchor=(0, 1.02),
+            ncols=1 if is_narrow(axes) else 3,
+            handlelength=0.8,
+            columnspacing=1.2,
+        )
     return axes

@@ -51,7 +51,9 @@ def cost_against_utilisation(
         if break_even is not None and used[0] <= break_even <= used[-1]:
             price = float(np.interp(break_even, used, next(iter(lines.values()))))
             axes.plot([100 * break_even], [price], "o", color=INK, zorder=4)
-            axes.annotate(f"break-even at {break_even:.0%}", (100 * break_even, price), xytext=(8, 10), textcoords="offset points")
+            axes.annotate(
+                f"break-even at {break_even:.0%}", (100 * break_even, price), xytext=(8, 10), textcoords="offset points"
+            )
         if at is not None:
             axes.axvline(100 * at, color=MUTED, linestyle=":", linewidth=1.0)
             left = at > 0.7
@@ -75,7 +77,9 @@ def crossing(x: np.ndarray, first: np.ndarray, second: np.ndarray) -> float | No
     return None
 
 
-def rented_cost(utilisation: Sequence[float], *, price_per_hour: float, devices: int, tokens_per_second: float) -> np.ndarray:
+def rented_cost(
+    utilisation: Sequence[float], *, price_per_hour: float, devices: int, tokens_per_second: float
+) -> np.ndarray:
     """USD per million tokens of rented devices that are paid by the hour, whatever they do.
 
     cost = price x devices / 3600 / (utilisation x tokens per second at full use) x 1e6. All of the money over one kind of token.

@@ -34,11 +34,18 @@ def pareto(plan: Plan | Mapping[str, Any], *, ax: Axes | None = None) -> Axes:
                          s=18, color=colour, marker=marker, linewidths=0, alpha=0.85, label=gpu, zorder=3)  # fmt: skip
         outline = _outline([(point["tokens_per_s_per_user"], point["tokens_per_s_per_gpu"]) for point in points])
         axes.plot(*zip(*outline, strict=True), color=FAINT, linewidth=2.5, zorder=1)
-        chosen = [option for option in plan["options"] if option["tokens_per_s_per_user"]][: 2 if is_narrow(axes) else 3]
+        chosen = [option for option in plan["options"] if option["tokens_per_s_per_user"]][
+            : 2 if is_narrow(axes) else 3
+        ]
         for option in chosen:
             axes.scatter(option["tokens_per_s_per_user"], option["tokens_per_s_per_gpu"], s=75, facecolors="none", edgecolors=INK,
                          linewidths=1.2, zorder=4)  # fmt: skip
-        axes.set(xlabel="speed for one user [tokens/s]", ylabel="throughput [tokens/s per GPU]", xlim=(0, None), ylim=(0, None))
+        axes.set(
+            xlabel="speed for one user [tokens/s]",
+            ylabel="throughput [tokens/s per GPU]",
+            xlim=(0, None),
+            ylim=(0, None),
+        )
         axes.yaxis.set_major_formatter(lambda value, _: short_count(value))
         labels = [(option["tokens_per_s_per_user"], option["tokens_per_s_per_gpu"],
                    f"option {number}" + ("" if is_narrow(axes) else f": {option['devices']} x {option['gpu']}"), INK)

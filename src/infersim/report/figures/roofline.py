@@ -9,7 +9,18 @@ import numpy as np
 
 from infersim import units
 from infersim.report.figures.steps import step_of
-from infersim.report.figures.style import INK, MUTED, RESOURCES, WORDS, count_axis, house, is_narrow, label_points, quantity_axis, told
+from infersim.report.figures.style import (
+    INK,
+    MUTED,
+    RESOURCES,
+    WORDS,
+    count_axis,
+    house,
+    is_narrow,
+    label_points,
+    quantity_axis,
+    told,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -37,7 +48,9 @@ def roofline(answer: Estimate | Mapping[str, Any], *, step: str = "decode", ax: 
         y = np.array([op["flop"] / op["seconds"] for op in shown])
         large = [index for index, op in enumerate(shown) if op["seconds"] / seconds >= LABELLED]
         roofs = _roofs(answer, [shown[index] for index in large])
-        ends = np.array([min(0.3, x.min() / 2), max(x.max() * 4, (20 if is_narrow(axes) else 6) * max(roofs.values()) / bandwidth)])
+        ends = np.array(
+            [min(0.3, x.min() / 2), max(x.max() * 4, (20 if is_narrow(axes) else 6) * max(roofs.values()) / bandwidth)]
+        )
         axes.set(xscale="log", yscale="log", xlim=ends, ylim=(y.min() / 3, max(roofs.values()) * 2.2))
         axes.grid(visible=False)
         for name, peak in roofs.items():
@@ -53,17 +66,24 @@ def roofline(answer: Estimate | Mapping[str, Any], *, step: str = "decode", ax: 
                       ha="right", color=MUTED, fontsize=8)  # fmt: skip
         for op, intensity, reached in zip(shown, x, y, strict=True):
             share = op["seconds"] / seconds
-            axes.scatter(intensity, reached, s=16 + 900 * share, color=RESOURCES[op["bound"]], alpha=0.75, linewidths=0, zorder=3)
+            axes.scatter(
+                intensity, reached, s=16 + 900 * share, color=RESOURCES[op["bound"]], alpha=0.75, linewidths=0, zorder=3
+            )
         axes.set(xlabel="arithmetic intensity [FLOP/byte]", ylabel="reached by the op [FLOP/s]")
         quantity_axis(axes.yaxis, "FLOP/s")
         count_axis(axes.xaxis)
         labels = [(x[i], y[i], f"{shown[i]['name']} {shown[i]['seconds'] / seconds:.0%}", INK) for i in large]
         crowded = bool(large) and float(np.median(x[large])) > ridge / 2
-        label_points(axes, labels, centred=crowded, below=float(y[x > ridge / 20].min()) if crowded else min(roofs.values()))
+        label_points(
+            axes, labels, centred=crowded, below=float(y[x > ridge / 20].min()) if crowded else min(roofs.values())
+        )
         _resource_key(axes, [op["bound"] for op in shown])
         rest = 1 - sum(op["seconds"] for op in shown) / seconds
         gap = ",\n" if is_narrow(axes) else ", "
-        axes.set_title(f"{step} step, {units.show(seconds, 's')}" + (f"{gap}{rest:.0%} of it without arithmetic" if rest >= 0.005 else ""))
+        axes.set_title(
+            f"{step} step, {units.show(seconds, 's')}"
+            + (f"{gap}{rest:.0%} of it without arithmetic" if rest >= 0.005 else "")
+        )
     return axes
 
 

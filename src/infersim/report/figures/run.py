@@ -20,7 +20,10 @@ METRICS = (("tpot", "TPOT", ORANGE), ("ttft", "TTFT", BLUE), ("e2e", "E2E", GREE
 
 
 def latency_distribution(
-    run: ServingResult | Mapping[str, Sequence[float]], *, limits: Mapping[str, float] | None = None, ax: Axes | None = None
+    run: ServingResult | Mapping[str, Sequence[float]],
+    *,
+    limits: Mapping[str, float] | None = None,
+    ax: Axes | None = None,
 ) -> Axes:
     """Share of requests whose TTFT, TPOT or E2E is at most so large.
 
@@ -44,7 +47,15 @@ def latency_distribution(
         for limit, seconds in (limits or {}).items():
             metric, _, percentile = limit.removesuffix("_s").partition("_p")
             colour = next((colour for known, _, colour in METRICS if known == metric), MUTED)
-            axes.plot([seconds], [float(percentile or 50)], marker="<", color=colour, markersize=7, linestyle="none", clip_on=False)
+            axes.plot(
+                [seconds],
+                [float(percentile or 50)],
+                marker="<",
+                color=colour,
+                markersize=7,
+                linestyle="none",
+                clip_on=False,
+            )
         axes.set(xscale="log", xlabel="latency of a request", ylabel="share of requests [%]", ylim=(0, 101))
         quantity_axis(axes.xaxis, "s")
     return axes
@@ -63,7 +74,9 @@ def load_over_time(run: ServingResult | Mapping[str, Any], *, ax: Axes | None = 
         axes.step(time, columns["running"], where="post", color=BLUE, linewidth=1.2, label="running")
         axes.step(time, columns["waiting"], where="post", color=ORANGE, linewidth=1.2, label="waiting")
         other = axes.twinx()
-        other.step(time, 100 * np.asarray(columns["kv_share"], dtype=float), where="post", color=GREY, linewidth=0.9, alpha=0.8)
+        other.step(
+            time, 100 * np.asarray(columns["kv_share"], dtype=float), where="post", color=GREY, linewidth=0.9, alpha=0.8
+        )
         other.set(ylim=(0, 105), ylabel="KV pool in use [%]")
         other.yaxis.label.set_color(GREY)
         other.grid(visible=False)

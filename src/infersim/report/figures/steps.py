@@ -22,7 +22,10 @@ def step_of(answer: Mapping[str, Any], step: str) -> tuple[list[Mapping[str, Any
     found = answer.get(f"{step}_step")
     if found is None:
         known = [name.removesuffix("_step") for name in answer if name.endswith("_step")]
-        raise SpecError(f"the answer has no {step!r} step; it has {' and '.join(known) or 'none, since it does not fit'}", field="step")
+        raise SpecError(
+            f"the answer has no {step!r} step; it has {' and '.join(known) or 'none, since it does not fit'}",
+            field="step",
+        )
     return found["ops"], found["seconds"]
 
 
@@ -45,7 +48,10 @@ def step_breakdown(answer: Estimate | Mapping[str, Any], *, step: str = "decode"
                           va="center", fontsize=8.5)  # fmt: skip
         axes.set_yticks(range(len(rows)), [name for name, _, _ in reversed(rows)])
         axes.tick_params(axis="y", length=0)
-        axes.set(xlabel=f"time in the {step} step of {units.show(seconds, 's')}", xlim=(0, max(value for _, value, _ in rows) * (1.45 if is_narrow(axes) else 1.22)))
+        axes.set(
+            xlabel=f"time in the {step} step of {units.show(seconds, 's')}",
+            xlim=(0, max(value for _, value, _ in rows) * (1.45 if is_narrow(axes) else 1.22)),
+        )
         axes.locator_params(axis="x", nbins=4 if is_narrow(axes) else 7)
         axes.grid(visible=False, axis="y")
         quantity_axis(axes.xaxis, "s")
@@ -56,7 +62,9 @@ def step_breakdown(answer: Estimate | Mapping[str, Any], *, step: str = "decode"
     return axes
 
 
-def step_comparison(answers: Mapping[str, Estimate | Mapping[str, Any]], *, step: str = "decode", ax: Axes | None = None) -> Axes:
+def step_comparison(
+    answers: Mapping[str, Estimate | Mapping[str, Any]], *, step: str = "decode", ax: Axes | None = None
+) -> Axes:
     """The step of several deployments as stacked bars of what its time waits for; ``answers`` by name, the first on top."""
     if not answers:
         raise SpecError("a comparison of steps needs at least one answer", field="answers")
@@ -67,9 +75,18 @@ def step_comparison(answers: Mapping[str, Estimate | Mapping[str, Any]], *, step
             left = 0.0
             for bound, colour in RESOURCES.items():
                 value = sum(op["seconds"] for op in ops if op["bound"] == bound)
-                axes.barh(place, value, left=left, color=colour, height=0.65, label=WORDS[bound] if place == 0 else None)
+                axes.barh(
+                    place, value, left=left, color=colour, height=0.65, label=WORDS[bound] if place == 0 else None
+                )
                 left += value
-            axes.annotate(units.show(seconds, "s"), (left, place), xytext=(4, 0), textcoords="offset points", va="center", fontsize=8.5)
+            axes.annotate(
+                units.show(seconds, "s"),
+                (left, place),
+                xytext=(4, 0),
+                textcoords="offset points",
+                va="center",
+                fontsize=8.5,
+            )
             longest = max(longest, left)
         axes.set_yticks(range(len(names)), list(reversed(names)))
         axes.tick_params(axis="y", length=0)

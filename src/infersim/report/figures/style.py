@@ -22,7 +22,13 @@ SERIES = (BLUE, ORANGE, GREEN, PINK, SKY, GREY)
 """For things without an order of their own: GPUs, cases, options."""
 RESOURCES = {"compute": BLUE, "memory": ORANGE, "network": GREEN, "launch": PINK, "host": GREY}
 """What an op waits for; the same colour in every figure."""
-WORDS = {"compute": "compute", "memory": "memory bandwidth", "network": "network", "launch": "kernel launches", "host": "host"}
+WORDS = {
+    "compute": "compute",
+    "memory": "memory bandwidth",
+    "network": "network",
+    "launch": "kernel launches",
+    "host": "host",
+}
 WIDE, NARROW = (7.2, 3.7), (4.2, 3.3)
 """Sizes alone and in a page, where two stand side by side or one fills a phone [inches]."""
 RC = {
@@ -32,7 +38,7 @@ RC = {
     "xtick.color": MUTED, "ytick.color": MUTED, "xtick.labelcolor": INK, "ytick.labelcolor": INK, "axes.linewidth": 0.8,
     "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "axes.grid.which": "major", "axes.axisbelow": True,
     "grid.color": FAINT, "grid.linewidth": 0.6, "lines.linewidth": 1.8, "lines.markersize": 5.0, "legend.frameon": False,
-    "svg.fonttype": "none", "svg.hashsalt": "infersim", "axes.prop_cycle": f"cycler('color', {list(SERIES)})",
+    "svg.fonttype": "none", "svg.hashsalt": "infersim", "text.parse_math": False, "axes.prop_cycle": f"cycler('color', {list(SERIES)})",
 }  # fmt: skip
 
 
@@ -73,7 +79,9 @@ def quantity_axis(axis: Axis, unit: str) -> None:
     from matplotlib.ticker import FuncFormatter, NullFormatter
 
     binary, si = unit == "GiB", "B" if unit == "GiB" else unit
-    axis.set_major_formatter(FuncFormatter(lambda value, _: units.show(value, si, binary=binary) if np.isfinite(value) else ""))
+    axis.set_major_formatter(
+        FuncFormatter(lambda value, _: units.show(value, si, binary=binary) if np.isfinite(value) else "")
+    )
     axis.set_minor_formatter(NullFormatter())
 
 
@@ -135,7 +143,12 @@ def _last(group: list[int], places: Sequence[float], gap: float) -> float:
 
 
 def label_points(
-    ax: Axes, points: Sequence[tuple[float, float, str, str]], *, centred: bool = False, below: float | None = None, size: float = 8.5
+    ax: Axes,
+    points: Sequence[tuple[float, float, str, str]],
+    *,
+    centred: bool = False,
+    below: float | None = None,
+    size: float = 8.5,
 ) -> list[Annotation]:
     """Write (x, y, text, colour) beside its point, texts moved apart vertically, each with a thin line to its point.
 

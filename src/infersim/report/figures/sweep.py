@@ -20,7 +20,13 @@ WIDE_RANGE = 20.0
 
 
 def sweep_points(
-    x: Sequence[float], y: Sequence[float], *, xlabel: str, ylabel: str, groups: Sequence[Any] | None = None, ax: Axes | None = None
+    x: Sequence[float],
+    y: Sequence[float],
+    *,
+    xlabel: str,
+    ylabel: str,
+    groups: Sequence[Any] | None = None,
+    ax: Axes | None = None,
 ) -> Axes:
     """One figure of every point over a swept field, or over another figure; ``groups`` colours points by a field of few values.
 
@@ -39,8 +45,23 @@ def sweep_points(
             kinds = np.array([str(group) for group in groups])
             for number, kind in enumerate(sorted(set(kinds[rows].tolist()), key=_natural)):
                 mine = rows[kinds[rows] == kind]
-                axes.scatter(across[mine], up[mine], s=9, alpha=0.55, linewidths=0, color=SERIES[number % len(SERIES)], label=kind)
-            axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=4, handletextpad=0.1, columnspacing=0.9, borderaxespad=0.2)
+                axes.scatter(
+                    across[mine],
+                    up[mine],
+                    s=9,
+                    alpha=0.55,
+                    linewidths=0,
+                    color=SERIES[number % len(SERIES)],
+                    label=kind,
+                )
+            axes.legend(
+                loc="lower left",
+                bbox_to_anchor=(0, 1),
+                ncols=4,
+                handletextpad=0.1,
+                columnspacing=0.9,
+                borderaxespad=0.2,
+            )
         axes.set(xlabel=xlabel.replace("_", " "), ylabel=ylabel.replace("_", " "))
         for axis, values, label in ((axes.xaxis, across[rows], xlabel), (axes.yaxis, up[rows], ylabel)):
             if values.min() > 0 and values.max() / values.min() > WIDE_RANGE:

@@ -17,7 +17,13 @@ MOST = 10
 
 
 def tornado(
-    bars: Any, *, base: float | None = None, figure: str = "figure", unit: str = "", most: int = MOST, ax: Axes | None = None
+    bars: Any,
+    *,
+    base: float | None = None,
+    figure: str = "figure",
+    unit: str = "",
+    most: int = MOST,
+    ax: Axes | None = None,
 ) -> Axes:
     """One bar per assumption from the figure at its low end (blue) to that at its high end (orange), the widest on top.
 
