@@ -98,7 +98,11 @@ def show(value: float, unit: str, *, digits: int = 3, binary: bool = False) -> s
         prefixes = ["E", "P", "T", "G", "M", "k", ""] + (["m", "u", "n"] if unit in ("W", "J") else [])
         ladder = [(DECIMAL[prefix], prefix + unit) for prefix in prefixes]
     base = next((step for step in ladder if step[1] == unit), ladder[-1])
-    factor, name = base if value == 0 else next((step for step in ladder if float(f"{abs(value) / step[0]:.{digits}g}") >= 1), ladder[-1])
+    factor, name = (
+        base
+        if value == 0
+        else next((step for step in ladder if float(f"{abs(value) / step[0]:.{digits}g}") >= 1), ladder[-1])
+    )
     return f"{_rounded(value / factor, digits)} {name}"
 
 

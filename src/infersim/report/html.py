@@ -11,11 +11,12 @@ from infersim._version import __version__
 from infersim.errors import SpecError
 from infersim.report import tables
 from infersim.report.across import all_pictures, anchor
+from infersim.report.answers import best_of, headline, verdict
 from infersim.report.markup import Markup, join, pairs, tag
 from infersim.report.results import Case, Results, read_results
 from infersim.report.svg import Picture, inline
 from infersim.report.sweep import sweep_section
-from infersim.report.words import Tile, best_of, headline, tiles, verdict
+from infersim.report.tiles import Tile, tiles
 
 GLOSSARY = (
     ("TTFT", "time to first token: from the arrival of a request to its first token, waiting included"),
@@ -104,10 +105,12 @@ def _sections(results: Results, drawn: Mapping[str, list[Picture]]) -> list[Sect
         found.append(("cases", "Other cases", others))
     if results.sweep is not None:
         found.append(("sweep", "Sweep", sweep_section(results.sweep, drawn["sweep"])))
-    found.append(("inputs", "Inputs", _inputs(results)))
+    if cases or results.text:
+        found.append(("inputs", "Inputs", _inputs(results)))
     if drawn["accuracy"]:
         found.append(("trust", "How far to trust this", _trust(results, drawn["accuracy"])))
-    found.append(("sources", "Sources and assumptions", _sources(results)))
+    if cases:
+        found.append(("sources", "Sources and assumptions", _sources(results)))
     return found
 
 

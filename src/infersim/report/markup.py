@@ -7,6 +7,9 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+NONE = "–"
+"""What a cell without a value says; on a phone such cells are left out."""
+
 
 class Markup(str):
     """Text that is HTML already."""
@@ -59,10 +62,11 @@ def table(
     body = []
     for row in rows:
         cells = [tag("th", row[0], scope="row", role="rowheader")]
-        cells += [
-            tag("td", tag("span", cell), role="cell", class_="n" if place in right else None, data_label=columns[place])
-            for place, cell in enumerate(row[1:], 1)
-        ]
+        for place, cell in enumerate(row[1:], 1):
+            kinds = ["n"] * (place in right) + ["none"] * (cell == NONE)
+            cells.append(
+                tag("td", tag("span", cell), role="cell", class_=" ".join(kinds) or None, data_label=columns[place])
+            )
         body.append(tag("tr", cells, role="row"))
     return tag(
         "div",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from infersim.report.figures.sweep import sweep_points
+from infersim.report.figures.sweep import shown, sweep_points
 from infersim.report.markup import Markup, join, table, tag
 from infersim.report.svg import Picture, inline
 from infersim.report.swept import Sweep
@@ -29,16 +29,16 @@ def sweep_pictures(sweep: Sweep) -> list[Picture]:
             f", coloured by {groups}." if groups else "."
         )
         found.append(Picture(
-            "sweep-points", f"{_shown(up)} against {_shown(across)}", "Dots: the points of the sweep.", caption,
+            "sweep-points", f"{shown(up)} against {shown(across)}", "Dots: the points of the sweep.", caption,
             partial(sweep_points, sweep.columns[across], sweep.columns[up], xlabel=across, ylabel=up,
                     groups=sweep.columns[groups] if groups else None),
         ))  # fmt: skip
     figure = next((name for name in ("tpot_s", "ttft_s", *sweep.figures) if name in sweep.figures), None)
     field = _strongest(sweep, figure) if figure else None
     if figure and field:
-        caption = f"{field} moves {_shown(figure)} most of the fields that were swept (by rank correlation)."
+        caption = f"{field} moves {shown(figure)} most of the fields that were swept (by rank correlation)."
         found.append(Picture(
-            "sweep-field", f"{_shown(figure)} over {field}", f"Dots: {figure} over {field}.", caption,
+            "sweep-field", f"{shown(figure)} over {field}", f"Dots: {figure} over {field}.", caption,
             partial(sweep_points, sweep.columns[field], sweep.columns[figure], xlabel=field, ylabel=figure),
         ))  # fmt: skip
     return found
@@ -65,29 +65,23 @@ def _strongest(sweep: Sweep, figure: str) -> str | None:
     return best
 
 
-def _shown(name: str) -> str:
-    """
-    >>> _shown("tpot_s"), _shown("output_tokens_per_s_per_gpu")
-    ('TPOT', 'output tokens per s per gpu')
-    """
-    return {"tpot_s": "TPOT", "ttft_s": "TTFT", "e2e_s": "E2E"}.get(name, name.replace("_", " "))
-
-
 def sweep_section(sweep: Sweep, pictures: list[Picture]) -> Markup:
     """What a reader wants to know of a sweep: size, failures, ranges, figures."""
     import numpy as np
 
     failed = sum(sweep.reasons.values())
     asked = sweep.manifest.get("points")
-    told = f"{sweep.rows:,} points over {', '.join(sweep.fields) or 'no field'}" + (
-        f" of {asked:,} asked for" if isinstance(asked, int) and asked != sweep.rows else ""
-    )
+    told = f"{sweep.rows:,} points over {', '.join(sweep.fields) or 'no field'}"
+    if isinstance(asked, int) and asked != sweep.rows:
+        told += f" of {asked:,} asked for"
     rows = []
     for name in sweep.figures:
         values = sweep.columns[name].astype(float)
         values = values[np.isfinite(values)]
         show = seconds if name.endswith("_s") and not name.endswith("per_s") else number
-        rows.append([name, *(show(float(v)) for v in np.percentile(values, (0, 5, 50, 95, 100))), f"{len(values):,}"])
+        rows.append(
+            [shown(name), *(show(float(v)) for v in np.percentile(values, (0, 5, 50, 95, 100))), f"{len(values):,}"]
+        )
     reasons = sorted(sweep.reasons.items(), key=lambda item: -item[1])
     more = sum(count for _, count in reasons[REASONS:])
     listed = [f"{count:,}: {reason}" for reason, count in reasons[:REASONS]] + (

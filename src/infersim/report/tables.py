@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from infersim.report.markup import Markup, join, pairs, table, tag
+from infersim.report.answers import verdict
+from infersim.report.markup import NONE, Markup, join, pairs, table, tag
 from infersim.report.results import Case, Results
 from infersim.report.words import (
     Answer,
@@ -18,7 +19,6 @@ from infersim.report.words import (
     option_deployment,
     seconds,
     span,
-    verdict,
 )
 
 Column = tuple[str, Any]
@@ -32,7 +32,7 @@ def compared(results: Results) -> list[Markup]:
         if len(cases) < 2:
             continue
         shown = {name: [_cell(show, case) for case in cases] for name, show in columns}
-        used = [(name, show) for name, show in columns if set(shown[name]) != {"–"}]
+        used = [(name, show) for name, show in columns if set(shown[name]) != {NONE}]
         same = set(shown["Deployment"])
         if len(same) == 1:
             used = [(name, show) for name, show in used if name != "Deployment"]
@@ -51,11 +51,11 @@ def compared(results: Results) -> list[Markup]:
 
 def _cell(show: Any, case: Case) -> Any:
     if case.answer is None:
-        return f"no answer: {case.error}" if show is deployment else "–"
+        return f"no answer: {case.error}" if show is deployment else NONE
     try:
         return show(case)
     except (KeyError, TypeError):  # a deployment that does not fit has no latencies
-        return "–"
+        return NONE
 
 
 def _latency(metric: str) -> Any:
@@ -78,7 +78,7 @@ def _best(key: str, show: Any = number) -> Any:
 
 def _verdict(case: Case) -> str:
     found = verdict(case)
-    return found[1] if found else "–"
+    return found[1] if found else NONE
 
 
 ESTIMATE: tuple[Column, ...] = (
@@ -161,7 +161,7 @@ def expectations(results: Results) -> Markup | None:
 def changes(results: Results) -> Markup | None:
     """What every case but the first changes."""
     rows = [
-        [case.name, "; ".join(f"{name}: {_plain(value)}" for name, value in case.overrides.items()) or "–"]
+        [case.name, "; ".join(f"{name}: {_plain(value)}" for name, value in case.overrides.items()) or NONE]
         for case in results.cases[1:]
     ]  # fmt: skip
     return table(["Case", "Changes from the first case"], rows) if rows else None
@@ -225,7 +225,7 @@ def _plan_inputs(answer: Answer, _: Case) -> list[tuple[str, str]]:
 def _plain(value: Any) -> str:
     """A value of a file as text a person reads."""
     if isinstance(value, bool) or value is None:
-        return {True: "yes", False: "no", None: "–"}[value]
+        return {True: "yes", False: "no", None: NONE}[value]
     if isinstance(value, int | float):
         return number(float(value), 4)
     if isinstance(value, list | tuple):

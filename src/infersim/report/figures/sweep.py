@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from infersim.errors import SpecError
-from infersim.report.figures.style import BLUE, SERIES, count_axis, house, quantity_axis
+from infersim.report.figures.style import BLUE, SERIES, count_axis, fine_log_ticks, house, quantity_axis
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -62,15 +62,30 @@ def sweep_points(
                 columnspacing=0.9,
                 borderaxespad=0.2,
             )
-        axes.set(xlabel=xlabel.replace("_", " "), ylabel=ylabel.replace("_", " "))
+        axes.set(xlabel=shown(xlabel), ylabel=shown(ylabel))
         for axis, values, label in ((axes.xaxis, across[rows], xlabel), (axes.yaxis, up[rows], ylabel)):
             if values.min() > 0 and values.max() / values.min() > WIDE_RANGE:
                 (axes.set_xscale if axis is axes.xaxis else axes.set_yscale)("log")
+                fine_log_ticks(axis)
             if label.endswith("_s") and not label.endswith("per_s"):
                 quantity_axis(axis, "s")
             else:
                 count_axis(axis)
     return axes
+
+
+def shown(name: str) -> str:
+    """A column's name as a person reads it.
+
+    >>> shown("tpot_s"), shown("output_tokens_per_s_per_gpu"), shown("workload.input_tokens")
+    ('TPOT', 'output tokens/s per GPU', 'workload.input_tokens')
+    """
+    if "." in name:
+        return name
+    words = {"ttft": "TTFT", "tpot": "TPOT", "e2e": "E2E", "itl": "ITL"}
+    stem = name if name.endswith("per_s") else name.removesuffix("_s")
+    text = words.get(stem, stem.replace("_per_s", "/s").replace("_", " "))
+    return text.replace(" gpu", " GPU").replace(" usd", " [USD]")
 
 
 def _natural(text: str) -> tuple[float, str]:

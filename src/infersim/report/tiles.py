@@ -1,0 +1,137 @@
+"""The figures of an answer that a reader asks for first."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from infersim.report.results import Case
+from infersim.report.words import Answer, limit, memory, money, number, seconds, span
+
+
+@dataclass(frozen=True)
+class Tile:
+    """One figure of an answer with what it means and how sure it is."""
+
+    name: str
+    value: str
+    unit: str = ""
+    note: str = ""
+    state: str = ""
+    """``good`` or ``bad`` where a target judges it."""
+
+
+def split(shown: str) -> tuple[str, str]:
+    """A quantity as its number and its unit.
+
+    >>> split("148 ms"), split("–")
+    (('148', 'ms'), ('–', ''))
+    """
+    value, _, unit = shown.partition(" ")
+    return value, unit
+
+
+def tiles(case: Case) -> list[Tile]:
+    """The figures of a case that a reader asks for first."""
+    if case.answer is None:
+        return []
+    return {"estimate": _estimate_tiles, "simulate": _simulate_tiles, "plan": _plan_tiles}.get(
+        case.question, _no_tiles
+    )(case.answer)
+
+
+def _estimate_tiles(answer: Answer) -> list[Tile]:
+    if not answer["fits"]:
+        return [Tile("Short per GPU", *split(memory(answer["memory"]["shortfall_bytes"])), state="bad")]
+    target, missed = answer["target"], answer["missed_targets"]
+    found = []
+    for metric, name in (("ttft", "Time to first token"), ("tpot", "Time per output token")):
+        if answer[f"{metric}_s"]:
+            state = ("bad" if metric in missed else "good") if f"{metric}_s" in target else ""
+            found.append(
+                Tile(name, *split(seconds(answer[f"{metric}_s"])), _interval_note(answer, metric, target), state)
+            )
+    per_gpu = number(answer["output_tokens_per_s_per_gpu"])
+    found.append(
+        Tile("Throughput", number(answer["requests_per_s"]), "requests/s", f"{per_gpu} output tokens/s per GPU")
+    )
+    if answer["cost_per_million_output_tokens_usd"] is not None:
+        rent = f"at {money(answer['price_per_gpu_hour_usd'])} USD per GPU and hour"
+        found.append(
+            Tile(
+                "Cost", money(answer["cost_per_million_output_tokens_usd"]), "USD", f"per million output tokens, {rent}"
+            )
+        )
+    most = answer["memory"]["max_sequences"]
+    running = f"{answer['running_sequences']:,.0f}"
+    fit = f"of {number(most)} that fit at full length" if most else "fit in any number"
+    found.append(Tile("Running sequences", running, "", fit))
+    return found
+
+
+def _interval_note(answer: Answer, metric: str, target: Mapping[str, float]) -> str:
+    interval = answer.get(f"{metric}_interval_90_s")
+    told = [f"90% interval {span(interval)}"] if interval else []
+    if f"{metric}_s" in target:
+        told.append(f"target {seconds(target[f'{metric}_s'])}")
+    return "; ".join(told)
+
+
+def _simulate_tiles(answer: Answer) -> list[Tile]:
+    found = []
+    for metric, name in (("ttft", "Time to first token, p95"), ("tpot", "Time per output token, p95")):
+        value = answer[f"{metric}_p95_s"]
+        if value is not None:
+            found.append(
+                Tile(
+                    name,
+                    *split(seconds(value)),
+                    f"median {seconds(answer[f'{metric}_p50_s'])}, p99 {seconds(answer[f'{metric}_p99_s'])}",
+                )
+            )
+    per_gpu = f"{number(answer['output_tokens_per_s_per_gpu'])} output tokens/s per GPU"
+    found.append(Tile("Throughput", number(answer["requests_per_s"]), "requests/s", per_gpu))
+    if answer["goodput_requests_per_s"] is not None:
+        found.append(
+            Tile("Goodput", number(answer["goodput_requests_per_s"]), "requests/s", "that meet every target themselves")
+        )
+    return found
+
+
+def _plan_tiles(answer: Answer) -> list[Tile]:
+    best = answer["options"][0]
+    found = [
+        Tile("GPUs", f"{best['devices']}", f"× {best['gpu']}", f"{best['utilisation']:.0%} of their capacity used")
+    ]
+    if best["cost_per_hour_usd"] is not None:
+        found.append(
+            Tile(
+                "Cost",
+                money(best["cost_per_hour_usd"]),
+                "USD/h",
+                f"{money(best['cost_per_million_tokens_usd'])} USD per million output tokens",
+            )
+        )
+    simulated, target = best["simulated"] or {}, answer["question"].get("target") or {}
+    for metric, name in (("ttft", "Time to first token"), ("tpot", "Time per output token")):
+        limited = next((key for key in target if key.startswith(metric) and key in simulated), None)
+        if limited:
+            state = "good" if simulated[limited] <= target[limited] else "bad"
+            note = (
+                f"{limit(limited)} of {simulated['requests']:,} simulated requests; target {seconds(target[limited])}"
+            )
+            found.append(Tile(name, *split(seconds(simulated[limited])), note, state))
+        elif best[f"{metric}_s"]:
+            interval = best[f"{metric}_interval_90_s"]
+            found.append(
+                Tile(
+                    name,
+                    *split(seconds(best[f"{metric}_s"])),
+                    f"mean; 90% interval {span(interval)}" if interval else "mean",
+                )
+            )
+    return found
+
+
+def _no_tiles(_: Answer) -> list[Tile]:
+    return []
