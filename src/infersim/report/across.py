@@ -32,6 +32,15 @@ def anchor(case: Case, place: int) -> str:
     return f"case-{place + 1}-{slug(case.name)}"
 
 
+def judged_on(results: Results) -> tuple[str, str] | None:
+    """GPU and engine of the first case that is a prediction and not a limit; None where there is none."""
+    for case in results.answered:
+        found = case.answer if case.question == "estimate" else case.evidence.get("estimate")
+        if found and found["mode"] == "calibrated":
+            return found["accelerator"], found["engine"]
+    return None
+
+
 def _steps(results: Results) -> list[Picture]:
     """The steps of all cases that fit, side by side; of the first MOST where there are more."""
     found = []
@@ -86,13 +95,10 @@ def _accuracy(results: Results) -> list[Picture]:
     from infersim.validate.comparison import error_table
     from infersim.validate.serving import compare_serving, shipped_serving_points
 
-    answers = (
-        case.answer if case.question == "estimate" else case.evidence.get("estimate") for case in results.answered
-    )
-    below = next((answer for answer in answers if answer and answer["mode"] == "calibrated"), None)
-    if below is None:
+    where = judged_on(results)
+    if where is None:
         return []
-    device, engine = below["accelerator"], below["engine"]
+    device, engine = where
     points = [one for one in shipped_serving_points() if one.device == device and one.engine == engine and judges(one)]
     rows = compare_serving(points, naive=False)
     answered = [row for row in rows if row.predicted is not None]

@@ -10,13 +10,14 @@ from typing import Any
 from infersim._version import __version__
 from infersim.errors import SpecError
 from infersim.report import tables
-from infersim.report.across import all_pictures, anchor
+from infersim.report.across import all_pictures, anchor, judged_on
 from infersim.report.answers import best_of, headline, verdict
 from infersim.report.markup import Markup, join, pairs, tag
 from infersim.report.results import Case, Results, read_results
 from infersim.report.svg import Picture, inline
 from infersim.report.sweep import sweep_section
 from infersim.report.tiles import Tile, tiles
+from infersim.report.words import engine
 
 GLOSSARY = (
     ("TTFT", "time to first token: from the arrival of a request to its first token, waiting included"),
@@ -107,7 +108,7 @@ def _sections(results: Results, drawn: Mapping[str, list[Picture]]) -> list[Sect
         found.append(("sweep", "Sweep", sweep_section(results.sweep, drawn["sweep"])))
     if cases or results.text:
         found.append(("inputs", "Inputs", _inputs(results)))
-    if drawn["accuracy"]:
+    if judged_on(results) is not None:
         found.append(("trust", "How far to trust this", _trust(results, drawn["accuracy"])))
     if cases:
         found.append(("sources", "Sources and assumptions", _sources(results)))
@@ -217,11 +218,19 @@ def _trust(results: Results, pictures: list[Picture]) -> Markup:
     outside = [
         f"{case.name}: {line}" for case in results.answered for line in (case.answer or {}).get("extrapolations", [])
     ]
-    return join([
-        tag("p", "Every latency is a prediction. The 90% interval beside it was set on measured serving points and judged on others; "
-                 "the figure shows the judging points."),
-        _figures(pictures), _listed("Outside the sizes that were measured", outside),
-    ])  # fmt: skip
+    device, engine_name = judged_on(results) or ("", "")
+    if pictures:
+        judged = "the figure shows the judging points."
+    else:
+        judged = f"No measured serving points of {device} under {engine(engine_name)} are on file, so none could judge it here."
+    told = "Every latency is a prediction. The 90% interval beside it was set on measured serving points and judged on others"
+    return join(
+        [
+            tag("p", f"{told}; {judged}" if pictures else f"{told}. {judged}"),
+            _figures(pictures),
+            _listed("Outside the sizes that were measured", outside),
+        ]
+    )
 
 
 def _sources(results: Results) -> Markup:
