@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,7 @@ def write(
     return folder
 
 
+@functools.cache
 def estimates() -> list[dict[str, Any]]:
     """A base case, one that is cheaper, one that does not fit, and one without an answer, under a hostile name."""
     load: dict[str, Any] = {
@@ -67,6 +69,7 @@ def estimates() -> list[dict[str, Any]]:
     ]
 
 
+@functools.cache
 def runs() -> list[dict[str, Any]]:
     """One deployment at two rates, and at one that it cannot keep up with."""
     found = []
@@ -79,6 +82,7 @@ def runs() -> list[dict[str, Any]]:
     return found
 
 
+@functools.cache
 def plans() -> list[dict[str, Any]]:
     """A plan over two GPUs."""
     return [
@@ -88,6 +92,18 @@ def plans() -> list[dict[str, Any]]:
             plan(MODEL, ["H100-SXM", "L40S"], request_rate=10, target="ttft_p95=800ms,tpot_p95=40ms", verify=1),
         )
     ]
+
+
+@functools.cache
+def costs() -> list[dict[str, Any]]:
+    """The same GPUs rented, beside an API and owning; and bought."""
+    from infersim.planning.cost import cost
+    from infersim.specs.economics import ownership, rental
+
+    one = estimate(MODEL, "H100-SXM", input_tokens=1000, output_tokens=200)
+    rented = cost(one, request_rate=5, terms="on_demand", against=ownership(), api=(0.05, 0.02, 0.1))
+    bought = cost(one, request_rate=5, terms="buy", against=rental(kind="on_demand"))
+    return [case("rent", "cost", rented), case("buy", "cost", bought, **{"cost.terms": "buy"})]
 
 
 def sweep(folder: Path) -> Path:

@@ -61,7 +61,7 @@ def _browse(folder: Path, page: str, *flags: str) -> tuple[list[dict[str, Any]],
     return json.loads(html.unescape(told[1])), "\n".join(line for line in done.stderr.splitlines() if "CONSOLE" in line)
 
 
-@pytest.mark.parametrize("kind", ["estimates", "runs", "plans", "sweep"])
+@pytest.mark.parametrize("kind", ["estimates", "runs", "plans", "costs", "sweep"])
 def test_a_page_in_a_browser(tmp_path: Path, kind: str) -> None:
     folder = (
         samples.sweep(tmp_path / "r") if kind == "sweep" else samples.write(tmp_path / "r", getattr(samples, kind)())

@@ -67,6 +67,11 @@ def test_every_public_figure_is_drawn_and_its_axes_are_labelled(answer: Any, run
         "kv_memory": plot.kv_memory(answer),
         "memory_parts": plot.memory_parts(answer),
         "cost_against_utilisation": plot.cost_against_utilisation([0.1, 1.0], ways),
+        "own_against_rent": plot.own_against_rent([10, 11, 12], [0, 6, 12], break_even=2),
+        "cost_parts": plot.cost_parts({"rent": 3.0, "energy": 0.0}),
+        "chance_of_target": plot.chance_of_target(
+            [{"gpus": 4, "chance": 0.6, "chance_low_95": 0.5, "chance_high_95": 0.7}]
+        ),
         "tornado": plot.tornado([("price", 2.0, 4.0)], base=3.0),
         "predicted_against_measured": plot.predicted_against_measured(rows),
         "sweep_points": plot.sweep_points([1, 2], [3, 4], xlabel="workload.concurrency", ylabel="tpot_s"),

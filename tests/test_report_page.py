@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import re
 from html.parser import HTMLParser
@@ -65,19 +66,22 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
         "estimate": samples.write(folder / "estimate", samples.estimates(), expect=expect, text=text, name=name),
         "simulate": samples.write(folder / "simulate", samples.runs()),
         "plan": samples.write(folder / "plan", samples.plans()),
+        "cost": samples.write(folder / "cost", samples.costs()),
         "sweep": samples.sweep(folder / "sweep"),
     }
     return {name: page(read_results(place)) for name, place in folders.items()}
 
 
-KINDS = ("estimate", "simulate", "plan", "sweep")
+KINDS = ("estimate", "simulate", "plan", "cost", "sweep")
 FIGURES = {
     "estimate": {"compare-decode", "compare-prefill", "case-1-base-load", "case-1-base-breakdown-decode", "case-1-base-breakdown-prefill",
-                 "case-1-base-roofline-decode", "case-1-base-roofline-prefill", "case-1-base-memory", "case-1-base-kv", "case-1-base-cost",
-                 "case-2-script-alert-x-script-q-frac-1-load", "accuracy"},
+                 "case-1-base-roofline-decode", "case-1-base-roofline-prefill", "case-1-base-memory", "case-1-base-kv",
+                 "case-1-base-cost", "case-1-base-tornado", "case-2-script-alert-x-script-q-frac-1-load", "accuracy"},
     "simulate": {"compare-ttft", "compare-tpot", "case-1-2-requests-s-distribution", "case-1-2-requests-s-series",
                  "case-1-2-requests-s-load", "case-1-2-requests-s-kv", "case-2-8-requests-s-distribution", "case-3-200-requests-s-series"},
-    "plan": {"case-1-base-pareto", "case-1-base-breakdown-decode", "case-1-base-memory", "case-1-base-kv", "accuracy"},
+    "cost": {"case-1-rent-cost", "case-1-rent-own-or-rent", "case-1-rent-tornado", "case-1-rent-kv", "case-2-buy-cost", "case-2-buy-parts"},
+    "plan": {"case-1-base-pareto", "case-1-base-chance", "case-1-base-tornado", "case-1-base-breakdown-decode", "case-1-base-memory",
+             "case-1-base-kv", "accuracy"},
     "sweep": {"sweep-points", "sweep-field"},
 }  # fmt: skip
 
@@ -152,6 +156,23 @@ def test_a_plan_tells_options_and_what_would_change_them(pages: dict[str, str]) 
     assert "simulated requests; target 800 ms" in pages["plan"]
 
 
+def test_a_plan_tells_how_sure_it_is(pages: dict[str, str]) -> None:
+    sentence = samples.plans()[0]["evidence"]["doubt"]["sentence"]
+    assert "chance of meeting the target" in sentence
+    assert f"With doubts about workload, prices and predictions: {sentence}" in html.unescape(pages["plan"])
+
+
+def test_a_cost_tells_what_is_cheaper(tmp_path: Path) -> None:
+    cases = samples.costs()
+    text = page(read_results(samples.write(tmp_path, cases)))
+    rent, buy = (case["answer"]["per_year_usd"] for case in cases)
+    assert f"costs {rent:,.0f} USD a year at 5 requests/s" in text
+    assert f"the cheapest is buy: {buy:,.0f} USD a year, {1 - buy / rent:.0%} less than rent" in text
+    assert f"Owning has paid off after {cases[0]['answer']['buy_or_rent']['break_even_month']} months" in text
+    assert "break-even in month" in text
+    assert "<h3>Assumptions</h3>" in text
+
+
 def test_a_sweep_counts_its_failures(pages: dict[str, str]) -> None:
     assert "16 have no answer" in pages["sweep"]
     assert "16: does not fit" in pages["sweep"]
@@ -188,28 +209,16 @@ def test_two_pools_have_figures_of_their_own(tmp_path: Path) -> None:
 
 
 def test_the_command_writes_the_page_and_its_figures(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    folder = samples.write(tmp_path / "results", samples.estimates()[:1])
+    folder, page_, figures = samples.sweep(tmp_path / "results"), tmp_path / "out.html", tmp_path / "figs"
     with pytest.raises(SystemExit) as stopped:
-        main(
-            [
-                "report",
-                str(folder),
-                "-o",
-                str(tmp_path / "out.html"),
-                "--figures",
-                str(tmp_path / "figs"),
-                "--format",
-                "png",
-                "--json",
-            ]
-        )
+        main(["report", str(folder), "-o", str(page_), "--figures", str(figures), "--format", "png", "--json"])
     assert stopped.value.code == 0
     told = json.loads(capsys.readouterr().out)
     assert Path(told["report"]).read_text(encoding="utf-8").startswith("<!doctype html>")
-    assert {Path(path).suffix for path in told["figures"]} == {".png"}
-    assert len(told["figures"]) == len(list((tmp_path / "figs").iterdir())) >= 8
+    assert sorted(Path(path).name for path in told["figures"]) == ["sweep-field.png", "sweep-points.png"]
+    assert len(list(figures.iterdir())) == 2
     write_page(folder, tmp_path / "again.html")
-    assert (tmp_path / "again.html").read_text(encoding="utf-8") == (tmp_path / "out.html").read_text(encoding="utf-8")
+    assert (tmp_path / "again.html").read_bytes() == page_.read_bytes()
 
 
 BAD: dict[str, tuple[Any, str]] = {
@@ -245,7 +254,7 @@ def test_bad_results_are_told_in_a_sentence(tmp_path: Path, capsys: pytest.Captu
 
 
 def test_a_page_is_html_and_goes_where_a_folder_is(tmp_path: Path) -> None:
-    folder = samples.write(tmp_path / "results", samples.estimates()[:1])
+    folder = samples.sweep(tmp_path / "results")
     with pytest.raises(SystemExit) as stopped:
         main(["report", str(folder), "-o", str(tmp_path / "out.pdf")])
     assert stopped.value.code == 2

@@ -22,7 +22,9 @@ def headline(case: Case) -> str:
     if case.answer is None:
         return f"No answer: {case.error}"
     if case.question == "simulate":
-        return _simulate(case.answer, _simulated(case))
+        return _simulate(case.answer, _where(case))
+    if case.question == "cost":
+        return _cost(case.answer, _where(case))
     return {"estimate": _estimate, "plan": _plan}.get(case.question, _other)(case.answer)
 
 
@@ -31,7 +33,7 @@ def best_of(cases: list[Case]) -> str | None:
 
     Closed forms are compared by USD per million output tokens, plans by USD per hour for the load that all of them serve.
     """
-    for question, told in (("estimate", "per million output tokens"), ("plan", "an hour")):
+    for question, told in (("estimate", "per million output tokens"), ("plan", "an hour"), ("cost", "a year")):
         costs = {
             place: cost
             for place, case in enumerate(cases)
@@ -45,7 +47,8 @@ def best_of(cases: list[Case]) -> str | None:
             return "No case meets its target."
         best = min(good, key=costs.__getitem__)
         targets = "that meet their target " if any(verdict(cases[place]) for place in costs) else ""
-        sentence = f"Of the cases {targets}the cheapest is {cases[best].name} ({deployment(cases[best])}): {money(costs[best])} USD {told}"
+        where = f" ({deployment(cases[best])})" if len({deployment(cases[place]) for place in costs}) > 1 else ""
+        sentence = f"Of the cases {targets}the cheapest is {cases[best].name}{where}: {money(costs[best])} USD {told}"
         if best == first:
             return f"{sentence}."
         change = costs[best] / costs[first] - 1
@@ -59,7 +62,13 @@ def _cost_of(case: Case) -> float | None:
     if case.question == "plan":
         found: float | None = case.answer["options"][0]["cost_per_hour_usd"]
         return found
-    return case.answer.get("cost_per_million_output_tokens_usd")
+    return case.answer.get("per_year_usd" if case.question == "cost" else "cost_per_million_output_tokens_usd")
+
+
+def doubt(case: Case) -> str | None:
+    """How likely a plan's target is met, in a sentence; None where no chance was worked out."""
+    found: str | None = case.evidence.get("doubt", {}).get("sentence")
+    return f"With doubts about workload, prices and predictions: {found}" if found else None
 
 
 def verdict(case: Case) -> tuple[str, str] | None:
@@ -98,14 +107,11 @@ def _estimate(answer: Answer) -> str:
     return f"{first}. That costs {money(cost)} USD per million output tokens and {prompts} per million input tokens."
 
 
-def _simulated(case: Case) -> str:
-    """The model and where it ran."""
+def _where(case: Case) -> str:
+    """The model and what it runs on."""
     below = case.evidence.get("estimate")
-    return (
-        f"{model(below['model'])} on {deployment(case)}"
-        if below and case.answer and not case.answer["prefill_pool"]
-        else deployment(case)
-    )
+    told = deployment(case)
+    return f"{model(below['model'])} on {told}" if below and told != (case.answer or {})["deployment"] else told
 
 
 def _simulate(answer: Answer, where: str) -> str:
@@ -133,7 +139,33 @@ def _plan(answer: Answer) -> str:
     others = [option for option in answer["options"][1:] if option["gpu"] != best["gpu"]]
     if others and cost is not None and others[0]["cost_per_hour_usd"] is not None:
         more = others[0]["cost_per_hour_usd"] / cost - 1
-        told += f" The best on another GPU is {option_deployment(others[0])} for {abs(more):.0%} {'more' if more >= 0 else 'less'}."
+        change = "about as much" if abs(more) < 0.005 else f"{abs(more):.0%} {'more' if more > 0 else 'less'}"
+        told += f" The best on another GPU is {option_deployment(others[0])} for {change}."
+    return told
+
+
+def _cost(answer: Answer, where: str) -> str:
+    prompts = money(answer["per_million_input_tokens_usd"])
+    prices = [f"{prompts} USD per million input tokens"]
+    if answer["per_million_output_tokens_usd"] is not None:
+        prices = [
+            f"{money(answer['per_million_output_tokens_usd'])} USD per million output tokens",
+            f"{prompts} per million input tokens",
+        ]
+    terms = {"owned": "bought", "on_demand": "rented on demand"}.get(answer["terms"], answer["terms"].replace("_", " "))
+    rate = number(answer["requests_per_s"])
+    told = f"{where}, {terms}, costs {money(answer['per_year_usd'])} USD a year at {rate} requests/s: "
+    told += f"{' and '.join(prices)}."
+    ledger, api = answer.get("buy_or_rent"), answer.get("api")
+    if ledger:
+        month = ledger["break_even_month"]
+        told += f" Owning has paid off after {month} months." if month else " Owning does not pay off within its years."
+    if api:
+        this, own = api["per_hour_usd"], answer["per_hour_usd"]
+        less = "less" if this < own else "more"
+        told += (
+            f" The API would cost {money(this)} USD an hour for this load, {less} than these GPUs with {money(own)}."
+        )
     return told
 
 

@@ -11,13 +11,13 @@ from infersim._version import __version__
 from infersim.errors import SpecError
 from infersim.report import tables
 from infersim.report.across import all_pictures, anchor, judged_on
-from infersim.report.answers import best_of, headline, verdict
+from infersim.report.answers import best_of, doubt, headline, verdict
 from infersim.report.markup import Markup, join, pairs, tag
 from infersim.report.results import Case, Results, read_results
 from infersim.report.svg import Picture, inline
 from infersim.report.sweep import sweep_section
 from infersim.report.tiles import Tile, tiles
-from infersim.report.words import engine
+from infersim.report.words import engine, spoken
 
 GLOSSARY = (
     ("TTFT", "time to first token: from the arrival of a request to its first token, waiting included"),
@@ -131,7 +131,7 @@ def _footer(results: Results) -> list[Any]:
 
 def _answer(results: Results) -> Markup:
     base = results.cases[0]
-    judged, best = verdict(base), best_of(list(results.cases))
+    judged, best, sure = verdict(base), best_of(list(results.cases)), doubt(base)
     badges = [tag("span", judged[1], class_=f"badge {judged[0]}")] if judged else []
     if results.expect:
         met = sum(bool(one.get("met")) for one in results.expect)
@@ -141,6 +141,7 @@ def _answer(results: Results) -> Markup:
         [
             tag("p", headline(base), class_="answer"),
             tag("p", best, class_="best") if best else None,
+            tag("p", sure, class_="best") if sure else None,
             tag("p", badges) if badges else None,
             _tiles(tiles(base)),
             tables.expectations(results),
@@ -186,9 +187,11 @@ def _details(case: Case, pictures: list[Picture]) -> Markup:
             None if answer["unstable"] else tables.percentiles_table(answer),
             _listed("Where the time went", answer["bottlenecks"]),
         ]
-    elif case.question not in ("estimate",):
+    elif case.question == "compare":
         parts.append(tables.everything(answer))
     parts.append(_figures(pictures))
+    if answer.get("assumptions"):
+        parts += [tag("h3", "Assumptions"), tables.assumptions_table(answer["assumptions"])]
     for name in ("decode_step", "prefill_step"):
         if name in answer:
             title = f"Every op of the {name.replace('_', ' ')}"
@@ -196,15 +199,13 @@ def _details(case: Case, pictures: list[Picture]) -> Markup:
                              class_="screen"))  # fmt: skip
     if case.evidence.get("load_refused"):
         parts.append(tag("p", f"No curve over load: {case.evidence['load_refused']}", class_="note"))
+    if case.evidence.get("doubt_refused"):
+        parts.append(tag("p", f"No chances and no tornado: {case.evidence['doubt_refused']}", class_="note"))
     return join(parts)
 
 
 def _listed(title: str, lines: list[str], kind: str = "plain") -> list[Markup]:
-    return (
-        [tag("h3", title), tag("ul", [tag("li", line[:1].upper() + line[1:]) for line in lines], class_=kind)]
-        if lines
-        else []
-    )
+    return [tag("h3", title), tag("ul", [tag("li", spoken(line)) for line in lines], class_=kind)] if lines else []
 
 
 def _inputs(results: Results) -> Markup:

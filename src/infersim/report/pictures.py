@@ -6,34 +6,32 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
-import numpy as np
-
 from infersim.report.figures.load import latency_against_load
 from infersim.report.figures.memory import kv_memory, memory_parts
-from infersim.report.figures.money import cost_against_utilisation, rented_cost
 from infersim.report.figures.pareto import pareto
 from infersim.report.figures.roofline import roofline
 from infersim.report.figures.run import latency_distribution, load_over_time
 from infersim.report.figures.steps import step_breakdown
 from infersim.report.figures.style import WORDS
+from infersim.report.money import cost_pictures, doubt_pictures, rented_picture
 from infersim.report.results import Case
 from infersim.report.svg import Picture
-from infersim.report.words import Answer, memory, money, number, option_deployment, seconds
+from infersim.report.words import Answer, memory, number, option_deployment, seconds
 
 STEPS = ("decode", "prefill")
-UTILISATION = [share / 100 for share in range(5, 101)]
 
 
 def case_pictures(case: Case, prefix: str, *, brief: bool = False) -> list[Picture]:
     """The figures of one case, in the order of reading; their names start with ``prefix``. ``brief``: those of the answer itself."""
     if case.answer is None:
         return []
-    found = {"plan": _plan, "simulate": _run}.get(case.question, _none)(case, prefix)
+    found = {"plan": _plan, "simulate": _run, "cost": cost_pictures}.get(case.question, _none)(case, prefix)
+    found += doubt_pictures(case, prefix)
     below = case.answer if case.question == "estimate" else case.evidence.get("estimate")
-    if below is None or (brief and found):
+    if below is None or (brief and case.question != "estimate"):
         return found
     front = case.evidence.get("prefill_estimate")
-    whose = ", decode pool" if front else ", one replica" if case.question == "plan" else ""
+    whose = ", decode pool" if front else ", one replica" if case.question in ("plan", "cost") else ""
     if below["fits"]:
         if "load" in case.evidence:
             found.append(_load(case, below, prefix, whose))
@@ -45,7 +43,7 @@ def case_pictures(case: Case, prefix: str, *, brief: bool = False) -> list[Pictu
         found += _step(front, f"{prefix}-front", ", prefill pool", "prefill")
     found += _memory(below, prefix, whose)
     if case.question == "estimate" and below["fits"] and "load" in case.evidence:
-        found += _cost(case, below, prefix)
+        found += rented_picture(case, below, prefix)
     return found
 
 
@@ -146,45 +144,6 @@ def _memory(answer: Answer, prefix: str, whose: str) -> list[Picture]:
             )
         )
     return found
-
-
-def _cost(case: Case, answer: Answer, prefix: str) -> list[Picture]:
-    price, tokens = answer["price_per_gpu_hour_usd"], answer["workload"]["output_tokens"]
-    capacity = capacity_within(case.evidence["load"], answer["target"]) * answer["parallelism"]["replicas"]
-    if price is None or not answer["output_tokens_per_s"] or not capacity:
-        return []
-    costs = rented_cost(
-        UTILISATION, price_per_hour=price, devices=answer["devices"], tokens_per_second=capacity * tokens
-    )
-    within = " within the target" if answer["target"] else ""
-    caption = (
-        f"Rented GPUs cost the same when they idle: {money(float(costs[-1]))} USD per million output tokens at the full "
-        f"{number(capacity)} requests/s{within}, twice that at half of them. All of the money is over output tokens."
-    )
-    used = min(answer["requests_per_s"] / capacity, 1.0)
-    return [
-        Picture(
-            f"{prefix}-cost",
-            "Cost against utilisation",
-            "Line: USD per million output tokens over utilisation.",
-            caption,
-            partial(cost_against_utilisation, UTILISATION, {"rented by the hour": costs.tolist()}, at=used),
-        )
-    ]
-
-
-def capacity_within(curve: Mapping[str, Any], target: Mapping[str, float]) -> float:
-    """The highest rate of a curve [requests/s] at which every mean keeps its target; 0 where one user alone misses it.
-
-    >>> capacity_within({"requests_per_s": [1, 2, 3], "ttft_s": [0.1, 0.2, 0.4]}, {"ttft_s": 0.3})
-    2.5
-    """
-    rate = np.asarray(curve["requests_per_s"], dtype=float)
-    best = float(rate[-1])
-    for name, most in target.items():
-        values = np.maximum.accumulate(np.asarray(curve[name], dtype=float))
-        best = min(best, 0.0 if values[0] > most else float(np.interp(most, values, rate)))
-    return best
 
 
 def _run(case: Case, prefix: str) -> list[Picture]:

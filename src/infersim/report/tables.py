@@ -27,7 +27,7 @@ Column = tuple[str, Any]
 def compared(results: Results) -> list[Markup]:
     """One table per kind of question that has several cases, cases in rows."""
     found = []
-    for question, columns in (("estimate", ESTIMATE), ("simulate", SIMULATE), ("plan", PLAN)):
+    for question, columns in (("estimate", ESTIMATE), ("simulate", SIMULATE), ("plan", PLAN), ("cost", COST)):
         cases = [case for case in results.cases if case.question == question]
         if len(cases) < 2:
             continue
@@ -97,6 +97,24 @@ PLAN: tuple[Column, ...] = (
     ("USD per M tokens", _best("cost_per_million_tokens_usd", money)), ("TTFT", _best("ttft_s", seconds)),
     ("TPOT", _best("tpot_s", seconds)), ("Capacity [requests/s]", _best("capacity_requests_per_s")),
 )  # fmt: skip
+
+COST: tuple[Column, ...] = (
+    ("Deployment", deployment), ("GPUs", _of("devices")), ("USD a year", _of("per_year_usd", money)),
+    ("USD per GPU and hour", _of("per_device_hour_usd", money)), ("USD per M output tokens", _of("per_million_output_tokens_usd", money)),
+    ("USD per M input tokens", _of("per_million_input_tokens_usd", money)), ("kWh a year", _of("energy_kwh_per_year")),
+    ("t CO2e a year", _of("carbon_t_per_year")),
+)  # fmt: skip
+
+
+def assumptions_table(assumptions: Sequence[Mapping[str, Any]]) -> Markup | None:
+    """What a figure rests on, with the range of each assumption and how it is known."""
+    rows = []
+    for item in assumptions:
+        ends = f"{_plain(item['low'])} to {_plain(item['high'])}" if item["low"] != item["high"] else NONE
+        rows.append([item["name"], _plain(item["base"]), ends, item["unit"], item["status"], item["source"]])
+    return (
+        table(["Assumption", "Value", "90% range", "Unit", "Status", "Source"], rows, numeric=[1, 2]) if rows else None
+    )
 
 
 def options_table(answer: Answer, most: int = 10) -> Markup:

@@ -35,7 +35,7 @@ def tiles(case: Case) -> list[Tile]:
     """The figures of a case that a reader asks for first."""
     if case.answer is None:
         return []
-    return {"estimate": _estimate_tiles, "simulate": _simulate_tiles, "plan": _plan_tiles}.get(
+    return {"estimate": _estimate_tiles, "simulate": _simulate_tiles, "plan": _plan_tiles, "cost": _cost_tiles}.get(
         case.question, _no_tiles
     )(case.answer)
 
@@ -131,6 +131,24 @@ def _plan_tiles(answer: Answer) -> list[Tile]:
                 )
             )
     return found
+
+
+def _cost_tiles(answer: Answer) -> list[Tile]:
+    found = [
+        Tile(
+            "Cost",
+            money(answer["per_year_usd"]),
+            "USD a year",
+            f"{money(answer['per_device_hour_usd'])} USD per GPU and hour",
+        )
+    ]
+    if answer["per_million_output_tokens_usd"] is not None:
+        found.append(Tile("Output tokens", money(answer["per_million_output_tokens_usd"]), "USD", "per million"))
+    cached = f"per million; {money(answer['per_million_cached_input_tokens_usd'])} where cached"
+    found.append(Tile("Input tokens", money(answer["per_million_input_tokens_usd"]), "USD", cached))
+    energy = number(answer["energy_kwh_per_year"])
+    found.append(Tile("Energy", number(answer["energy_per_token_j"]), "J", f"per token; {energy} kWh a year"))
+    return [*found, Tile("Carbon", number(answer["carbon_t_per_year"]), "t", "CO2 equivalent a year")]
 
 
 def _no_tiles(_: Answer) -> list[Tile]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -88,6 +89,24 @@ def estimate_deployment(answer: Answer) -> str:
     return f"{answer['devices']} × {answer['accelerator']} ({how})"
 
 
+def _fleet(answer: Answer, devices: int) -> str:
+    """So many devices in replicas of the deployment that an answer is about."""
+    ways, each = answer["parallelism"], answer["devices"] // answer["parallelism"]["replicas"]
+    how = f"{layout({**ways, 'replicas': 1})}, {answer['precision']['weights']}, {engine(answer['engine'])}"
+    copies = f"{devices // each} × " if devices > each else ""
+    return f"{devices} × {answer['accelerator']} ({copies}{how})"
+
+
+def spoken(sentence: str) -> str:
+    """A sentence with the names of limits as a person says them, and a capital first.
+
+    >>> spoken("ttft_p95 below 316 ms"), spoken("load above 17/s")
+    ('TTFT p95 below 316 ms', 'Load above 17/s')
+    """
+    told = re.sub(r"\b(ttft|tpot|itl|e2e)_p([0-9.]+)\b", lambda found: f"{METRICS[found[1]]} p{found[2]}", sentence)
+    return told[:1].upper() + told[1:]
+
+
 def option_deployment(option: Answer) -> str:
     """
     >>> one = {"tensor": 2}
@@ -111,6 +130,8 @@ def deployment(case: Case) -> str:
     below = case.evidence.get("estimate")
     if case.question == "simulate" and below and not answer.get("prefill_pool"):
         return estimate_deployment(below)
+    if case.question == "cost" and below and "prefill_estimate" not in case.evidence:
+        return _fleet(below, answer["devices"])
     return str(answer.get("deployment", NONE))
 
 

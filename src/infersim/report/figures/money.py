@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from infersim.errors import SpecError
-from infersim.report.figures.style import INK, MUTED, SERIES, house, is_narrow
+from infersim.report.figures.style import INK, MUTED, SERIES, count_axis, house, is_narrow, label_points, short_count
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -60,6 +60,55 @@ def cost_against_utilisation(
             axes.annotate(f"planned {at:.0%}", (100 * at, 1), xycoords=("data", "axes fraction"), xytext=(-4 if left else 4, -9),
                           textcoords="offset points", ha="right" if left else "left", fontsize=8, color=MUTED)  # fmt: skip
         axes.locator_params(axis="x", nbins=5 if is_narrow(axes) else 10)
+    return axes
+
+
+def own_against_rent(
+    owned: Sequence[float], rented: Sequence[float], *, break_even: int | None = None, ax: Axes | None = None
+) -> Axes:
+    """What owning (net of what the hardware then sells for) and renting have cost after each month, and where owning has paid off.
+
+    ``owned`` and ``rented`` in USD after 0, 1, 2 ... months, as ``buy_or_rent`` of a CostReport's ``to_dict()`` tells them.
+    """
+    if len(owned) != len(rented) or len(owned) < 2:
+        raise SpecError("needs owned and rented for the same months, two at least", field="owned")
+    months = np.arange(len(owned))
+    with house(ax) as axes:
+        ends = []
+        for name, values, colour in (("owned", owned, SERIES[1]), ("rented", rented, SERIES[0])):
+            axes.plot(months, values, color=colour)
+            ends.append((float(months[-1]), float(values[-1]), name, colour))
+        axes.set(xlabel="months", ylabel="spent until then [USD]", xlim=(0, months[-1]), ylim=(0, None))
+        count_axis(axes.yaxis)
+        if break_even is not None:
+            axes.plot([break_even], [rented[break_even]], "o", color=INK, zorder=4)
+            axes.annotate(
+                f"break-even in month {break_even}",
+                (break_even, rented[break_even]),
+                xytext=(8, -12),
+                textcoords="offset points",
+            )
+        label_points(axes, ends)
+    return axes
+
+
+def cost_parts(parts: Mapping[str, float], *, ax: Axes | None = None) -> Axes:
+    """The parts of a year's cost as bars, the largest on top; ``parts`` in USD a year by name."""
+    ranked = sorted(((name, usd) for name, usd in parts.items() if usd), key=lambda part: -part[1])
+    if not ranked:
+        raise SpecError("has no part that costs anything", field="parts")
+    total = sum(usd for _, usd in ranked)
+    with house(ax) as axes:
+        for place, (_, usd) in enumerate(reversed(ranked)):
+            axes.barh(place, usd, color=SERIES[0], height=0.7)
+            axes.annotate(f"{short_count(usd)}  {usd / total:.0%}", (usd, place), xytext=(4, 0), textcoords="offset points", va="center",
+                          fontsize=8.5)  # fmt: skip
+        axes.set_yticks(range(len(ranked)), [name for name, _ in reversed(ranked)])
+        axes.tick_params(axis="y", length=0)
+        axes.set(xlabel="USD a year", xlim=(0, ranked[0][1] * 1.3))
+        axes.grid(visible=False, axis="y")
+        count_axis(axes.xaxis)
+        axes.locator_params(axis="x", nbins=4 if is_narrow(axes) else 7)
     return axes
 
 

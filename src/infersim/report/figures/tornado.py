@@ -28,7 +28,7 @@ def tornado(
     """One bar per assumption from the figure at its low end (blue) to that at its high end (orange), the widest on top.
 
     ``bars`` is a Tornado, its ``to_dict()``, or rows ``(name, figure at low, figure at high)`` with ``base`` the figure as planned. An end
-    out of reach (None or infinite) runs to the edge and says so.
+    out of reach (None or infinite) runs to the edge and says so; assumptions that do not move the figure are left out.
     """
     if isinstance(bars, Sequence):
         rows = [(str(name), "", "", low, high) for name, low, high in bars]
@@ -40,6 +40,7 @@ def tornado(
         raise SpecError("needs at least one bar and a base that is a number", field="bars")
     spans = [_span(low, high, base) for *_, low, high in rows]
     order = sorted(range(len(rows)), key=lambda index: -spans[index])[:most]
+    order = [index for index in order if spans[index] > 0] or order[:1]
     finite = [value for index in order for value in rows[index][3:] if _known(value)] + [base]
     least, greatest = min(finite), max(finite)
     reach = (greatest - least) or abs(base) or 1.0
@@ -86,5 +87,5 @@ def _span(low: float | None, high: float | None, base: float) -> float:
 def _wrapped(name: str, narrow: bool) -> str:
     import textwrap
 
-    words = name.replace("_", " ")
-    return "\n".join(textwrap.wrap(words.replace(".", ". "), 16)) if narrow else words
+    words = name.replace("_", " ").replace(".", ": ")
+    return "\n".join(textwrap.wrap(words, 16)) if narrow else words
