@@ -208,6 +208,22 @@ def test_two_pools_have_figures_of_their_own(tmp_path: Path) -> None:
     assert "for prefill and" in text
 
 
+def test_models_that_write_nothing_and_limits_say_so(tmp_path: Path) -> None:
+    from infersim import estimate
+
+    embedding = samples.case("base", "estimate", estimate("BAAI/bge-m3", "L40S", input_tokens=400, concurrency=16))
+    text = page(read_results(samples.write(tmp_path / "a", [embedding])))
+    assert re.search(
+        r"serves 16 concurrent users at [\d.,]+ requests/s, each after [\d.]+ m?s\. That costs [\d.]+ USD per million tokens",
+        text,
+    )
+    assert "output tokens and" not in text
+    bound = samples.case("base", "estimate", estimate("mistralai/Mamba-Codestral-7B-v0.1", "H100-SXM", mode="bound"))
+    text = page(read_results(samples.write(tmp_path / "b", [bound])))
+    assert "limits of the hardware that no engine reaches" in text
+    assert "90% interval 0" not in text
+
+
 def test_the_command_writes_the_page_and_its_figures(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder, page_, figures = samples.sweep(tmp_path / "results"), tmp_path / "out.html", tmp_path / "figs"
     with pytest.raises(SystemExit) as stopped:

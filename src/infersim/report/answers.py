@@ -14,6 +14,7 @@ from infersim.report.words import (
     number,
     option_deployment,
     seconds,
+    token_word,
 )
 
 
@@ -100,10 +101,11 @@ def _estimate(answer: Answer) -> str:
         first += f", with the first token after {seconds(answer['ttft_s'])} and a further token every {seconds(answer['tpot_s'])}"
     else:
         first += f", each after {seconds(answer['e2e_s'])}"
-    cost = answer["cost_per_million_output_tokens_usd"]
-    if cost is None:
+    cost, prompts = answer["cost_per_million_output_tokens_usd"], money(answer["cost_per_million_input_tokens_usd"])
+    if answer["cost_per_million_input_tokens_usd"] is None:
         return f"{first}."
-    prompts = money(answer["cost_per_million_input_tokens_usd"])
+    if cost is None:
+        return f"{first}. That costs {prompts} USD per million tokens."
     return f"{first}. That costs {money(cost)} USD per million output tokens and {prompts} per million input tokens."
 
 
@@ -132,9 +134,8 @@ def _plan(answer: Answer) -> str:
     cost = best["cost_per_hour_usd"]
     told = f"For {model(asked['model'])} at {number(best['requests_per_s'])} requests/s, take {option_deployment(best)}"
     if cost is not None:
-        told += (
-            f": {money(cost)} USD an hour, {money(best['cost_per_million_tokens_usd'])} USD per million output tokens"
-        )
+        each = money(best["cost_per_million_tokens_usd"])
+        told += f": {money(cost)} USD an hour, {each} USD per million {token_word(best)}"
     told += "."
     others = [option for option in answer["options"][1:] if option["gpu"] != best["gpu"]]
     if others and cost is not None and others[0]["cost_per_hour_usd"] is not None:

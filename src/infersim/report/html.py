@@ -167,7 +167,11 @@ def _tile(tile: Tile) -> Markup:
 
 
 def _warnings(case: Case) -> list[Markup]:
-    return [tag("p", warning, class_="note") for warning in (case.answer or {}).get("warnings", [])]
+    answer = case.answer or {}
+    limits = ["Bound mode: limits of the hardware that no engine reaches, not predictions."] * (
+        answer.get("mode") == "bound"
+    )
+    return [tag("p", warning, class_="note") for warning in [*limits, *answer.get("warnings", [])]]
 
 
 def _figures(pictures: list[Picture]) -> Markup | None:

@@ -26,7 +26,8 @@ def case_pictures(case: Case, prefix: str, *, brief: bool = False) -> list[Pictu
     if case.answer is None:
         return []
     found = {"plan": _plan, "simulate": _run, "cost": cost_pictures}.get(case.question, _none)(case, prefix)
-    found += doubt_pictures(case, prefix)
+    if case.question != "estimate":
+        found += doubt_pictures(case, prefix)
     below = case.answer if case.question == "estimate" else case.evidence.get("estimate")
     if below is None or (brief and case.question != "estimate"):
         return found
@@ -35,6 +36,8 @@ def case_pictures(case: Case, prefix: str, *, brief: bool = False) -> list[Pictu
     if below["fits"]:
         if "load" in case.evidence:
             found.append(_load(case, below, prefix, whose))
+        if case.question == "estimate" and not brief:
+            found += doubt_pictures(case, prefix)
         for step in STEPS[: 1 if front or brief else 2]:
             found += _step(below, prefix, whose, step)[: 1 if brief else 2]
     if brief:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from infersim.report.results import Case
-from infersim.report.words import Answer, limit, memory, money, number, seconds, span
+from infersim.report.words import Answer, limit, memory, money, number, seconds, span, token_word
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ def _plan_tiles(answer: Answer) -> list[Tile]:
                 "Cost",
                 money(best["cost_per_hour_usd"]),
                 "USD/h",
-                f"{money(best['cost_per_million_tokens_usd'])} USD per million output tokens",
+                f"{money(best['cost_per_million_tokens_usd'])} USD per million {token_word(best)}",
             )
         )
     simulated, target = best["simulated"] or {}, answer["question"].get("target") or {}

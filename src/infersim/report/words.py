@@ -107,6 +107,11 @@ def spoken(sentence: str) -> str:
     return told[:1].upper() + told[1:]
 
 
+def token_word(option: Answer) -> str:
+    """Which tokens an option's cost is over: a model that generates none has no TPOT."""
+    return "output tokens" if option["tpot_s"] else "tokens"
+
+
 def option_deployment(option: Answer) -> str:
     """
     >>> one = {"tensor": 2}

@@ -4,10 +4,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from infersim import units
 from infersim.errors import SpecError
-from infersim.report.figures.style import BLUE, INK, ORANGE, house, is_narrow, short_count, told
+from infersim.report.figures.style import (
+    BLUE,
+    INK,
+    ORANGE,
+    count_axis,
+    house,
+    is_narrow,
+    quantity_axis,
+    short_count,
+    told,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -56,12 +68,13 @@ def tornado(
                 axes.annotate(words, (reached, place), xytext=(3 if right else -3, 0), textcoords="offset points", va="center",
                               ha="left" if right else "right", fontsize=8)  # fmt: skip
         axes.axvline(base, color=INK, linewidth=1.0)
-        axes.annotate(f"as planned {short_count(base)}", (base, 1), xycoords=("data", "axes fraction"), xytext=(0, 2),
+        planned = units.show(base, "s") if unit == "s" else short_count(base)
+        axes.annotate(f"as planned {planned}", (base, 1), xycoords=("data", "axes fraction"), xytext=(0, 2),
                       textcoords="offset points", ha="center", va="bottom", fontsize=8.5)  # fmt: skip
         axes.set_yticks(range(len(order)), [_wrapped(rows[index][0], is_narrow(axes)) for index in reversed(order)])
         axes.tick_params(axis="y", length=0)
-        axes.set(xlabel=f"{figure.replace('_', ' ')}" + (f" [{unit}]" if unit else ""))
-        axes.xaxis.set_major_formatter(lambda value, _: short_count(value))
+        axes.set(xlabel=figure.replace("_", " ") + (f" [{unit}]" if unit not in ("", "s") else ""))
+        (partial(quantity_axis, unit="s") if unit == "s" else count_axis)(axes.xaxis)
         axes.margins(x=0.25 if is_narrow(axes) else 0.14)
         axes.locator_params(axis="x", nbins=4 if is_narrow(axes) else 7)
         axes.grid(visible=False, axis="y")
