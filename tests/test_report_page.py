@@ -213,10 +213,8 @@ def test_models_that_write_nothing_and_limits_say_so(tmp_path: Path) -> None:
 
     embedding = samples.case("base", "estimate", estimate("BAAI/bge-m3", "L40S", input_tokens=400, concurrency=16))
     text = page(read_results(samples.write(tmp_path / "a", [embedding])))
-    assert re.search(
-        r"serves 16 concurrent users at [\d.,]+ requests/s, each after [\d.]+ m?s\. That costs [\d.]+ USD per million tokens",
-        text,
-    )
+    assert re.search(r"serves 16 concurrent users at [\d.,]+ requests/s, each after [\d.]+ m?s", text)
+    assert re.search(r"That costs [\d.]+ USD per million tokens", text)
     assert "output tokens and" not in text
     bound = samples.case("base", "estimate", estimate("mistralai/Mamba-Codestral-7B-v0.1", "H100-SXM", mode="bound"))
     text = page(read_results(samples.write(tmp_path / "b", [bound])))

@@ -315,7 +315,8 @@ class Estimate:
                 "kv_windows": [{"bytes_per_token": rate, "tokens": tokens} for rate, tokens in memory.rates.windows],
                 "kv_block_tokens": memory.block_size, "kv_pools": memory.attention_ranks,
                 "kv_tokens": _finite(memory.kv_tokens), "longest_context_tokens": _finite(memory.longest_context()),
-                "max_sequences": _finite(float(memory.max_sequences(self.workload.input_tokens + self.workload.output_tokens))),
+                "max_sequences": float(memory.max_sequences(self.workload.input_tokens + self.workload.output_tokens))
+                if memory.rates.any else None,
             },
         }  # fmt: skip
         if self.drafter is not None:

@@ -11,13 +11,13 @@ import numpy as np
 from infersim.report.figures.doubt import chance_of_target
 from infersim.report.figures.money import cost_against_utilisation, cost_parts, own_against_rent, rented_cost
 from infersim.report.figures.sweep import shown
-from infersim.report.figures.tornado import tornado
+from infersim.report.figures.tornado import spoken, tornado
 from infersim.report.results import Case
 from infersim.report.svg import Picture
 from infersim.report.words import Answer, money, number
 
 UTILISATION = [share / 100 for share in range(5, 101)]
-FIGURES = {"usd_per_year": "cost of a year", "gpus": "number of GPUs", "tpot": "TPOT", "ttft": "TTFT"}
+FIGURES = {"usd_per_year": "the cost of a year", "gpus": "the number of GPUs", "tpot": "TPOT", "ttft": "TTFT"}
 
 
 def rented_picture(case: Case, answer: Answer, prefix: str) -> list[Picture]:
@@ -151,16 +151,16 @@ def doubt_pictures(case: Case, prefix: str) -> list[Picture]:
         )
     bars = doubt.get("tornado")
     if bars and bars["base"] is not None and any(_moves(bar, bars["base"]) for bar in bars["bars"]):
-        first = bars["bars"][0]["assumption"].replace("_", " ").replace(".", ": ")
+        first = spoken(bars["bars"][0]["assumption"])
         figure = bars["figure"].rpartition(" of ")[0] or bars["figure"]
         name = FIGURES.get(figure, shown(figure))
         found.append(
             Picture(
                 f"{prefix}-tornado",
-                f"What moves the {name} most",
-                f"Bars: the {name} with each assumption at the ends of its 90% range.",
-                f"{first} moves it most. Each bar runs over the 90% range of one assumption, the others as planned.",
-                partial(tornado, {**bars, "figure": name}),
+                f"What moves {name} most",
+                f"Bars: {name} with each assumption at the ends of its 90% range.",
+                f"{first[:1].upper()}{first[1:]} moves it most. Each bar runs over the 90% range of one assumption, the others as planned.",
+                partial(tornado, {**bars, "figure": name.removeprefix("the ")}),
             )
         )
     return found

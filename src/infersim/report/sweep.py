@@ -18,11 +18,10 @@ FEW = 6
 
 def sweep_pictures(sweep: Sweep) -> list[Picture]:
     """TTFT and TPOT against each other or the first figures there are, and TPOT over the field that moves it most."""
-    import numpy as np
 
     wanted = [name for name in ("output_tokens_per_s_per_gpu", "tpot_s", "ttft_s") if name in sweep.figures]
     found = []
-    groups = next((name for name in sweep.fields if len(np.unique(sweep.columns[name].astype(str))) <= FEW), None)
+    groups = next((name for name in sweep.fields if 1 < sweep.distinct[name] <= FEW), None)
     if len(wanted) >= 2:
         up, across = wanted[0], wanted[1]
         caption = f"One dot a point of the sweep, {sweep.rows:,} in all" + (
@@ -70,10 +69,9 @@ def sweep_section(sweep: Sweep, pictures: list[Picture]) -> Markup:
     import numpy as np
 
     failed = sum(sweep.reasons.values())
-    asked = sweep.manifest.get("points")
     told = f"{sweep.rows:,} points over {', '.join(sweep.fields) or 'no field'}"
-    if isinstance(asked, int) and asked != sweep.rows:
-        told += f" of {asked:,} asked for"
+    if sweep.asked is not None and sweep.asked != sweep.rows:
+        told += f" of {sweep.asked:,} asked for"
     rows = []
     for name in sweep.figures:
         values = sweep.columns[name].astype(float)

@@ -15,7 +15,8 @@ from infersim.errors import SpecError
 class Sweep:
     """The points of a sweep, a numpy array per column."""
 
-    manifest: Mapping[str, Any]
+    asked: int | None
+    """Points that were asked for, where the manifest tells it."""
     columns: Mapping[str, Any]
     fields: tuple[str, ...]
     """What was swept, by dotted name."""
@@ -24,6 +25,8 @@ class Sweep:
     reasons: Mapping[str, int]
     """Points without an answer, by reason."""
     rows: int
+    distinct: Mapping[str, int]
+    """Different values of each field."""
 
 
 def read_sweep(folder: Path) -> Sweep:
@@ -47,15 +50,16 @@ def read_sweep(folder: Path) -> Sweep:
         rows = pa.concat_tables([pq.read_table(part) for part in parts], promote_options="default")
     except (OSError, pa.ArrowException) as error:
         raise SpecError(f"cannot be read: {error}", file=folder) from error
-    errors = rows.column("error").to_pylist() if "error" in rows.column_names else []
     reasons: dict[str, int] = {}
-    for reason in errors:
-        if reason:
-            reasons[reason] = reasons.get(reason, 0) + 1
+    if "error" in rows.column_names:
+        counted = rows.column("error").drop_null().value_counts().to_pylist()
+        reasons = {str(one["values"]): one["counts"] for one in counted}
     fields = tuple(name for name in rows.column_names if "." in name)
     kinds = {name: rows.schema.field(name).type for name in rows.column_names}
     plain = {name for name, kind in kinds.items() if pa.types.is_floating(kind) or pa.types.is_integer(kind)}
     numeric = [name for name in rows.column_names if name in plain and name not in (*fields, "point")]
     columns = {name: rows.column(name).to_numpy() for name in (*fields, *numeric)}
     figures = tuple(name for name in numeric if np.isfinite(columns[name].astype(float)).any())
-    return Sweep(manifest if isinstance(manifest, dict) else {}, columns, fields, figures, reasons, rows.num_rows)
+    distinct = {name: len(rows.column(name).unique()) for name in fields}
+    asked = manifest.get("points") if isinstance(manifest, dict) else None
+    return Sweep(asked if isinstance(asked, int) else None, columns, fields, figures, reasons, rows.num_rows, distinct)

@@ -43,30 +43,29 @@ def tiles(case: Case) -> list[Tile]:
 def _estimate_tiles(answer: Answer) -> list[Tile]:
     if not answer["fits"]:
         return [Tile("Short per GPU", *split(memory(answer["memory"]["shortfall_bytes"])), state="bad")]
-    target, missed = answer["target"], answer["missed_targets"]
+    target, missed, generates = answer["target"], answer["missed_targets"], bool(answer["tpot_s"])
     found = []
-    for metric, name in (("ttft", "Time to first token"), ("tpot", "Time per output token")):
+    for metric, name in (
+        ("ttft", "Time to first token" if generates else "Latency"),
+        ("tpot", "Time per output token"),
+    ):
         if answer[f"{metric}_s"]:
             state = ("bad" if metric in missed else "good") if f"{metric}_s" in target else ""
-            found.append(
-                Tile(name, *split(seconds(answer[f"{metric}_s"])), _interval_note(answer, metric, target), state)
-            )
-    per_gpu = number(answer["output_tokens_per_s_per_gpu"])
-    found.append(
-        Tile("Throughput", number(answer["requests_per_s"]), "requests/s", f"{per_gpu} output tokens/s per GPU")
-    )
-    if answer["cost_per_million_output_tokens_usd"] is not None:
+            note = _interval_note(answer, metric, target)
+            found.append(Tile(name, *split(seconds(answer[f"{metric}_s"])), note, state))
+    if generates:
+        note = f"{number(answer['output_tokens_per_s_per_gpu'])} output tokens/s per GPU"
+    else:
+        note = f"{number(answer['total_tokens_per_s'] / answer['devices'])} tokens/s per GPU"
+    found.append(Tile("Throughput", number(answer["requests_per_s"]), "requests/s", note))
+    kind = "output" if generates else "input"
+    price = answer[f"cost_per_million_{kind}_tokens_usd"]
+    if price is not None:
         rent = f"at {money(answer['price_per_gpu_hour_usd'])} USD per GPU and hour"
-        found.append(
-            Tile(
-                "Cost", money(answer["cost_per_million_output_tokens_usd"]), "USD", f"per million output tokens, {rent}"
-            )
-        )
+        found.append(Tile("Cost", money(price), "USD", f"per million {kind} tokens, {rent}"))
     most = answer["memory"]["max_sequences"]
-    running = f"{answer['running_sequences']:,.0f}"
-    fit = f"of {number(most)} that fit at full length" if most else "fit in any number"
-    found.append(Tile("Running sequences", running, "", fit))
-    return found
+    fit = f"of {number(most)} that fit at full length" if most is not None else "none of which keeps a cache"
+    return [*found, Tile("Running sequences", f"{answer['running_sequences']:,.0f}", "", fit)]
 
 
 def _interval_note(answer: Answer, metric: str, target: Mapping[str, float]) -> str:

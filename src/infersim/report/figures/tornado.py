@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import re
+import textwrap
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -97,8 +99,15 @@ def _span(low: float | None, high: float | None, base: float) -> float:
     return max(low, high, base) - min(low, high, base)
 
 
-def _wrapped(name: str, narrow: bool) -> str:
-    import textwrap
+def spoken(name: str) -> str:
+    """An assumption's name as a person reads it.
 
+    >>> spoken("prediction.ttft"), spoken("workload.input_tokens")
+    ('prediction: TTFT', 'workload: input tokens')
+    """
     words = name.replace("_", " ").replace(".", ": ")
-    return "\n".join(textwrap.wrap(words, 16)) if narrow else words
+    return re.sub(r"\b(ttft|tpot|itl|e2e)\b", lambda found: found[0].upper(), words)
+
+
+def _wrapped(name: str, narrow: bool) -> str:
+    return "\n".join(textwrap.wrap(spoken(name), 16)) if narrow else spoken(name)
