@@ -22,11 +22,9 @@ def headline(case: Case) -> str:
     """The answer of a case in a sentence or two."""
     if case.answer is None:
         return f"No answer: {case.error}"
-    if case.question == "simulate":
-        return _simulate(case.answer, _where(case))
-    if case.question == "cost":
-        return _cost(case.answer, _where(case))
-    return {"estimate": _estimate, "plan": _plan}.get(case.question, _other)(case.answer)
+    if case.question in ("simulate", "cost"):
+        return (_simulate if case.question == "simulate" else _cost)(case.answer, _where(case))
+    return (_plan if case.question == "plan" else _estimate)(case.answer)
 
 
 def best_of(cases: list[Case]) -> str | None:
@@ -168,10 +166,6 @@ def _cost(answer: Answer, where: str) -> str:
             f" The API would cost {money(this)} USD an hour for this load, {less} than these GPUs with {money(own)}."
         )
     return told
-
-
-def _other(answer: Answer) -> str:
-    return "The figures of this answer are in the table below."
 
 
 def _sentence(text: str) -> str:

@@ -181,8 +181,8 @@ def _figures(pictures: list[Picture]) -> Markup | None:
 def _details(case: Case, pictures: list[Picture]) -> Markup:
     """Tables and figures of one case."""
     answer = case.answer
-    if answer is None:
-        return tag("p", f"No answer: {case.error}", class_="note")
+    if answer is None:  # its sentence has said why
+        return join([])
     parts: list[Any] = []
     if case.question == "plan":
         parts += [tables.options_table(answer), _listed("What would change the choice", answer["flips"])]
@@ -191,8 +191,6 @@ def _details(case: Case, pictures: list[Picture]) -> Markup:
             None if answer["unstable"] else tables.percentiles_table(answer),
             _listed("Where the time went", answer["bottlenecks"]),
         ]
-    elif case.question == "compare":
-        parts.append(tables.everything(answer))
     parts.append(_figures(pictures))
     if answer.get("assumptions"):
         parts += [tag("h3", "Assumptions"), tables.assumptions_table(answer["assumptions"])]

@@ -11,7 +11,7 @@ from typing import Any
 from infersim.errors import SpecError
 from infersim.report.swept import Sweep, read_sweep
 
-QUESTIONS = ("estimate", "simulate", "plan", "cost", "compare")
+QUESTIONS = ("estimate", "simulate", "plan", "cost")
 
 
 @dataclass(frozen=True)

@@ -188,8 +188,8 @@ def changes(results: Results) -> Markup | None:
 def inputs(case: Case) -> Markup:
     """What went into a case."""
     answer = case.answer or {}
-    told = {"estimate": _estimate_inputs, "simulate": _simulate_inputs, "plan": _plan_inputs}.get(case.question)
-    rows = told(answer, case) if told and case.answer is not None else []
+    told = {"estimate": _estimate_inputs, "simulate": _simulate_inputs, "plan": _plan_inputs, "cost": _cost_inputs}
+    rows = told[case.question](answer, case) if case.answer is not None else []
     rows += [(f"changed: {name}", _plain(value)) for name, value in case.overrides.items()]
     return pairs(rows)
 
@@ -222,6 +222,14 @@ def _simulate_inputs(answer: Answer, case: Case) -> list[tuple[str, str]]:
     return rows + ([("Formats", formats(below["precision"]))] if below else [])
 
 
+def _cost_inputs(answer: Answer, case: Case) -> list[tuple[str, str]]:
+    terms = answer["terms"].replace("_", " ")
+    return [
+        ("Deployment", deployment(case)), ("Load", f"{number(answer['requests_per_s'])} requests/s on average"), ("Terms", terms),
+        ("Site", answer["site"]), ("Money", answer["allocation"]),
+    ]  # fmt: skip
+
+
 def _plan_inputs(answer: Answer, _: Case) -> list[tuple[str, str]]:
     asked = answer["question"]
     target = (
@@ -251,11 +259,3 @@ def _plain(value: Any) -> str:
     if isinstance(value, Mapping):
         return ", ".join(f"{name.replace('_', ' ')} {_plain(entry)}" for name, entry in value.items())
     return str(value)
-
-
-def everything(answer: Answer) -> Markup:
-    """Plain figures of an answer of a kind that has no page of its own."""
-    rows = [
-        (name.replace("_", " "), _plain(value)) for name, value in answer.items() if not isinstance(value, list | dict)
-    ]
-    return pairs(rows)

@@ -35,9 +35,8 @@ def tiles(case: Case) -> list[Tile]:
     """The figures of a case that a reader asks for first."""
     if case.answer is None:
         return []
-    return {"estimate": _estimate_tiles, "simulate": _simulate_tiles, "plan": _plan_tiles, "cost": _cost_tiles}.get(
-        case.question, _no_tiles
-    )(case.answer)
+    told = {"estimate": _estimate_tiles, "simulate": _simulate_tiles, "plan": _plan_tiles, "cost": _cost_tiles}
+    return told[case.question](case.answer)
 
 
 def _estimate_tiles(answer: Answer) -> list[Tile]:
@@ -148,7 +147,3 @@ def _cost_tiles(answer: Answer) -> list[Tile]:
     energy = number(answer["energy_kwh_per_year"])
     found.append(Tile("Energy", number(answer["energy_per_token_j"]), "J", f"per token; {energy} kWh a year"))
     return [*found, Tile("Carbon", number(answer["carbon_t_per_year"]), "t", "CO2 equivalent a year")]
-
-
-def _no_tiles(_: Answer) -> list[Tile]:
-    return []
