@@ -5,18 +5,27 @@ from __future__ import annotations
 import html
 import json
 import re
+import tempfile
+from functools import partial
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 
 import report_samples as samples
+from infersim import estimate, units
 from infersim.cli.app import main
 from infersim.errors import SpecError
+from infersim.report.across import anchor
+from infersim.report.figures.steps import step_comparison
 from infersim.report.html import page, write_page
 from infersim.report.results import read_results
+from infersim.report.svg import Picture
 
+_FAST = samples.case("base", "estimate", estimate(samples.MODEL, "H100-SXM", mode="bound"))
 VOID = {"meta", "br", "link", "img", "input", "hr"}
 
 
@@ -131,8 +140,6 @@ def test_the_answer_comes_first(pages: dict[str, str]) -> None:
 
 
 def test_figures_of_the_answer_are_those_of_the_result(tmp_path: Path) -> None:
-    from infersim import estimate, units
-
     answer = estimate(samples.MODEL, "H100-SXM", concurrency=8, target="ttft=1ms")
     text = page(read_results(samples.write(tmp_path, [samples.case("base", "estimate", answer)])))
     interval = answer.interval("tpot")
@@ -185,6 +192,25 @@ def test_nothing_of_a_file_becomes_markup(pages: dict[str, str]) -> None:
     assert "$\\frac{1}" in "".join(Tree(text).texts)  # shown as it is, in figures too
 
 
+@given(st.text(st.characters(), min_size=1, max_size=30))
+@settings(max_examples=15)
+@example("\u4f60\u597d \ud800 \x00\x0b\n-->]]></style>")
+def test_any_text_in_a_file_is_shown_as_text(name: str) -> None:
+    failed = {"name": name, "question": "estimate", "overrides": {name: [name]}, "answer": None, "error": name + "!"}
+    expect = [{"case": name, "metric": name, "rule": name, "value": name}]
+    with tempfile.TemporaryDirectory() as folder:
+        results = read_results(samples.write(Path(folder), [failed, _FAST], expect=expect, name=name))
+    known = results.cases[0].name
+    picture = Picture("p", known, known, known, partial(step_comparison, {known: _FAST["answer"]}))
+    drawn = {anchor(case, place): [] for place, case in enumerate(results.cases)} | {"sweep": [], "accuracy": []}
+    text = page(results, {**drawn, "compare": [picture]})
+    assert text.encode("utf-8")
+    tree = Tree(text)
+    assert [tag for tag, _ in tree.tags if tag in ("script", "iframe", "img")] == []
+    assert not any(key.startswith("on") for _, attributes in tree.tags for key in attributes)
+    assert len(tree.ids) == len(set(tree.ids))
+
+
 def test_sources_and_assumptions_are_told_apart(pages: dict[str, str]) -> None:
     assert "Assumed or fitted" in pages["estimate"]
     assert "Measured or published" in pages["estimate"]
@@ -209,8 +235,6 @@ def test_two_pools_have_figures_of_their_own(tmp_path: Path) -> None:
 
 
 def test_models_that_write_nothing_and_limits_say_so(tmp_path: Path) -> None:
-    from infersim import estimate
-
     embedding = samples.case("base", "estimate", estimate("BAAI/bge-m3", "L40S", input_tokens=400, concurrency=16))
     text = page(read_results(samples.write(tmp_path / "a", [embedding])))
     assert re.search(r"serves 16 concurrent users at [\d.,]+ requests/s, each after [\d.]+ m?s", text)
@@ -245,6 +269,7 @@ BAD: dict[str, tuple[Any, str]] = {
     "neither answer nor error": ({"cases": [{"question": "plan"}]}, "neither an answer nor an error"),
     "an answer that is text": ({"cases": [{"question": "plan", "answer": "x"}]}, r"cases\[0\].answer: is an object, got str"),
     "an answer of another kind": ({"cases": [{"question": "estimate", "answer": {"ttft_s": 1}}]}, "the answers lack"),
+    "evidence of another kind": ({"cases": [{**_FAST, "evidence": {"load": {"requests_per_s": ["x"]}}}]}, "is not as infersim"),
 }  # fmt: skip
 
 

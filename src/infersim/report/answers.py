@@ -72,7 +72,9 @@ def doubt(case: Case) -> str | None:
 
 def verdict(case: Case) -> tuple[str, str] | None:
     """``good`` or ``bad`` and the words, where the case has a target."""
-    answer = case.answer or {}
+    answer = case.answer
+    if answer is None:
+        return None
     if case.question == "estimate":
         if not answer["fits"]:
             return "bad", "Does not fit into memory"

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from infersim._version import __version__
-from infersim.errors import SpecError
+from infersim.errors import InferSimError, SpecError
 from infersim.report import tables
 from infersim.report.across import all_pictures, anchor, judged_on
 from infersim.report.answers import best_of, doubt, headline, verdict
@@ -49,7 +49,9 @@ def write_page(folder: str | Path, output: str | Path) -> list[Picture]:
     try:
         drawn = all_pictures(results)
         content = page(results, drawn)
-    except (KeyError, TypeError, IndexError) as error:
+    except InferSimError:
+        raise
+    except (KeyError, TypeError, IndexError, AttributeError, ValueError) as error:
         told = f"the answers lack {error}" if isinstance(error, KeyError) else str(error)
         raise SpecError(
             f"is not as infersim {__version__} writes it: {told}; run the scenario again",

@@ -90,7 +90,23 @@ def _read_json(path: Path) -> Mapping[str, Any]:
         raise SpecError(f"is not JSON: {error}", file=path) from error
     if not isinstance(found, dict):
         raise SpecError(f"is an object of cases, got {type(found).__name__}", file=path)
-    return found
+    cleaned: Mapping[str, Any] = _clean(found)
+    return cleaned
+
+
+def _clean(value: Any) -> Any:
+    """The value without halves of characters and control characters, which JSON allows and neither a page nor a font knows.
+
+    >>> _clean({"a": ["x\\ud800", 1.5, "line\\nend\\x00"]})
+    {'a': ['x?', 1.5, 'line\\nend ']}
+    """
+    if isinstance(value, str):
+        return "".join(c if c >= " " or c == "\n" else " " for c in value.encode("utf-8", "replace").decode("utf-8"))
+    if isinstance(value, dict):
+        return {_clean(key): _clean(one) for key, one in value.items()}
+    if isinstance(value, list):
+        return [_clean(one) for one in value]
+    return value
 
 
 def _list(told: Mapping[str, Any], key: str, file: Path) -> list[Any]:

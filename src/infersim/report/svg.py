@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -49,13 +51,23 @@ class Picture:
     """Of the usual height."""
 
 
+@contextmanager
+def _drawing() -> Iterator[None]:
+    """The house style, and no word about letters that matplotlib's own font lacks: a page's font has them."""
+    from matplotlib import rc_context
+
+    with rc_context(RC), warnings.catch_warnings():  # type: ignore[arg-type]
+        warnings.filterwarnings("ignore", message="Glyph .* missing from")
+        warnings.filterwarnings("ignore", message="Matplotlib currently does not support")
+        yield
+
+
 def figure_of(picture: Picture, *, narrow: bool = False) -> Any:
     """The matplotlib figure of a picture, in the size for a file or for a page."""
-    from matplotlib import rc_context
     from matplotlib.figure import Figure
 
     width, height = NARROW if narrow else WIDE
-    with rc_context(RC):  # type: ignore[arg-type]
+    with _drawing():
         figure = Figure(figsize=(width, height * picture.height), layout="constrained")
         picture.draw(ax=figure.subplots())
     return figure
@@ -63,10 +75,8 @@ def figure_of(picture: Picture, *, narrow: bool = False) -> Any:
 
 def inline(picture: Picture) -> Markup:
     """The picture as an element of a page, with its title and caption."""
-    from matplotlib import rc_context
-
     text = io.StringIO()
-    with rc_context(RC):  # type: ignore[arg-type]
+    with _drawing():
         figure_of(picture, narrow=True).savefig(text, format="svg", metadata={"Date": None})
     drawing = Markup(themed(text.getvalue(), f"{picture.name}-", f"{picture.told} {picture.caption}"))
     return tag("figure", tag("h4", picture.title), drawing, tag("figcaption", picture.caption), id=picture.name)
@@ -93,8 +103,6 @@ def themed(svg: str, prefix: str, told: str) -> str:
 
 def write_figures(pictures: list[Picture], folder: Path, kind: str = "svg") -> list[Path]:
     """Each picture as a file in ``folder``, which is made where it is missing; dark on white. Returns the files."""
-    from matplotlib import rc_context
-
     from infersim.serving.export import replace_file
 
     if kind not in FORMATS:
@@ -106,7 +114,7 @@ def write_figures(pictures: list[Picture], folder: Path, kind: str = "svg") -> l
     written = []
     for picture in pictures:
         target, figure = folder / f"{picture.name}.{kind}", figure_of(picture)
-        with rc_context(RC):  # type: ignore[arg-type]
+        with _drawing():
             replace_file(target, partial(figure.savefig, format=kind, dpi=200, facecolor="white"))
         written.append(target)
     return written
