@@ -25,7 +25,10 @@ from infersim.planning.search import plan
 from infersim.planning.uncertainty import monte_carlo
 from infersim.planning.usual import own_assumptions
 from infersim.predict.estimate import Estimate
-from infersim.report.planning import plot_comparison, probability_plot, tornado_plot
+from infersim.report.figures.doubt import chance_of_target
+from infersim.report.figures.tornado import spoken
+from infersim.report.figures.tornado import tornado as draw_tornado
+from infersim.report.planning import plot_comparison
 from infersim.serving.target import read_limits
 
 SMALL = "meta-llama/Llama-3.1-8B"
@@ -263,9 +266,10 @@ def test_shown_in_eighty_columns_and_as_values() -> None:
 
 
 def test_pictures(tmp_path: Path) -> None:
-    axes = tornado_plot(pair().tornado("A"))
-    assert len(axes.get_yticks()) == len(pair().tornado("A").bars)
-    steps = probability_plot(pair().sides[0].uncertain).lines[0].get_ydata()
+    axes = draw_tornado(pair().tornado("A"))
+    moving = [bar for bar in pair().tornado("A").bars if bar.swing > 0]
+    assert [label.get_text() for label in axes.get_yticklabels()][::-1] == [spoken(bar.name) for bar in moving][:10]
+    steps = chance_of_target(pair().sides[0].uncertain).lines[0].get_ydata()
     assert (np.diff(steps) >= 0).all()
     plot_comparison(pair(), tmp_path / "doubt.png")
     assert (tmp_path / "doubt.png").stat().st_size > 10_000

@@ -17,7 +17,7 @@ FLOORS = {
     "serving": 5,
     "planning": 6,
     "scenario": 7,
-    "validate": 8, "report": 8, "cli": 9,
+    "validate": 8, "report": 8, "plot": 8, "cli": 9,
     "__main__": 10, "__init__": 10,
 }  # fmt: skip
 SEPARATE = {frozenset({"ops", "machine"})}

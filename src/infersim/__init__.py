@@ -61,10 +61,12 @@ __all__ = [  # noqa: RUF022 - grouped by what a reader looks for
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module 'infersim' has no attribute {name!r}")
     import importlib
 
+    if name == "plot":  # a module of its own, whose names would crowd this one
+        return importlib.import_module("infersim.plot")
+    if name not in _HOMES:
+        raise AttributeError(f"module 'infersim' has no attribute {name!r}")
     value = getattr(importlib.import_module(f"infersim.{_HOMES[name]}"), name)
     globals()[name] = value
     return value

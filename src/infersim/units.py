@@ -82,6 +82,8 @@ def show(value: float, unit: str, *, digits: int = 3, binary: bool = False) -> s
 
     >>> show(3.35e12, "B/s"), show(0.00456, "s"), show(80 * 2**30, "B", binary=True), show(0, "B")
     ('3.35 TB/s', '4.56 ms', '80 GiB', '0 B')
+    >>> show(2**30, "B", binary=True)
+    '1 GiB'
     """
     value = float(value)
     if not math.isfinite(value):
@@ -95,9 +97,12 @@ def show(value: float, unit: str, *, digits: int = 3, binary: bool = False) -> s
     else:
         prefixes = ["E", "P", "T", "G", "M", "k", ""] + (["m", "u", "n"] if unit in ("W", "J") else [])
         ladder = [(DECIMAL[prefix], prefix + unit) for prefix in prefixes]
-    rounded = float(f"{abs(value):.{digits}g}")
     base = next((step for step in ladder if step[1] == unit), ladder[-1])
-    factor, name = base if value == 0 else next((step for step in ladder if rounded >= step[0]), ladder[-1])
+    factor, name = (
+        base
+        if value == 0
+        else next((step for step in ladder if float(f"{abs(value) / step[0]:.{digits}g}") >= 1), ladder[-1])
+    )
     return f"{_rounded(value / factor, digits)} {name}"
 
 

@@ -20,6 +20,7 @@ from infersim.cli.cost import cost
 from infersim.cli.launch import launch
 from infersim.cli.plan import plan
 from infersim.cli.prices import prices
+from infersim.cli.report import report
 from infersim.cli.simulate import simulate
 from infersim.cli.size import size
 from infersim.cli.validate import validate
@@ -379,6 +380,7 @@ app.command(name="cost")(cost)
 app.command(name="launch")(launch)
 app.command(name="size")(size)
 app.command(name="prices")(prices)
+app.command(name="report")(report)
 app.command(name="validate")(validate)
 app.registered_commands += bench.app.registered_commands
 

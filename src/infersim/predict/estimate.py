@@ -302,14 +302,21 @@ class Estimate:
                           "kv_cache": self.precision.kv_cache},
             "engine": self.machine.engine.name,
             "mode": self.machine.mode,
+            "peak_flop_per_s": dict(self.machine.accelerator.peak_flops),
+            "memory_bandwidth_bytes_per_s": self.machine.accelerator.memory.bandwidth,
             "workload": self.workload.model_dump(),
+            "target": {f"{name}_s": limit for name, limit in self.target if limit is not None} if self.target else {},
             "fits": self.fits,
             "memory": {
                 "capacity_bytes": memory.capacity, "weights_bytes": memory.weights, "activations_bytes": memory.activations,
                 "runtime_bytes": memory.runtime, "cuda_graphs_bytes": memory.cuda_graphs, "kv_pool_bytes": memory.kv_pool,
                 "shortfall_bytes": max(memory.shortfall, 0.0), "kv_bytes_per_token": memory.rates.per_token,
+                "kv_bytes_per_sequence": memory.rates.per_sequence,
+                "kv_windows": [{"bytes_per_token": rate, "tokens": tokens} for rate, tokens in memory.rates.windows],
+                "kv_block_tokens": memory.block_size, "kv_pools": memory.attention_ranks,
                 "kv_tokens": _finite(memory.kv_tokens), "longest_context_tokens": _finite(memory.longest_context()),
-                "max_sequences": _finite(float(memory.max_sequences(self.workload.input_tokens + self.workload.output_tokens))),
+                "max_sequences": float(memory.max_sequences(self.workload.input_tokens + self.workload.output_tokens))
+                if memory.rates.any else None,
             },
         }  # fmt: skip
         if self.drafter is not None:
@@ -373,7 +380,8 @@ def step_dict(step: StepTime) -> dict[str, Any]:
         "ops": [
             {"name": part.name, "count": part.count, "seconds": float(part.seconds), "flop": float(part.flops),
              "bytes": float(part.bytes), "link_bytes": float(part.link_bytes), "intensity_flop_per_byte": float(part.intensity),
-             "bound": part.bound, "source": part.source}
+             "compute_floor_s": float(part.compute_floor), "memory_floor_s": float(part.memory_floor), "bound": part.bound,
+             "source": part.source}
             for part in step.parts()
         ],
     }  # fmt: skip

@@ -99,6 +99,11 @@ class CacheRates:
     windows: tuple[tuple[float, float], ...]
     per_sequence: float
 
+    @property
+    def any(self) -> bool:
+        """Whether a sequence keeps a cache at all."""
+        return bool(self.per_token or self.windows or self.per_sequence)
+
     def bytes(self, tokens: Numbers, *, block_size: int = 1) -> Numbers:
         """Bytes that one sequence of ``tokens`` occupies, whole blocks of ``block_size`` tokens."""
         blocks = np.ceil(np.asarray(tokens, dtype=float) / block_size) * block_size

@@ -48,6 +48,10 @@ class OpTime:
     link_bytes: Numbers
     bound: Bound
     source: str
+    compute_floor: Numbers = 0.0
+    """Least time on the matrix or vector unit [s]."""
+    memory_floor: Numbers = 0.0
+    """Least time at the bandwidth of the device's memory [s]."""
 
     @property
     def intensity(self) -> Numbers:
@@ -150,6 +154,7 @@ class StepTime:
                     name, sum(self.ops[row].count for row in rows),
                     seconds[rows].sum(axis=0), self.flops[rows].sum(axis=0), self.bytes[rows].sum(axis=0),
                     self.link_bytes[rows].sum(axis=0), self.bound_of(longest), self.basis[longest].source,
+                    self.compute_floor[rows].sum(axis=0), self.memory_floor[rows].sum(axis=0),
                 )
             )  # fmt: skip
         zero = np.zeros_like(np.asarray(self.seconds))

@@ -1,0 +1,53 @@
+"""Figures from results: each function takes a result (or its ``to_dict()``), draws on ``ax`` or on new axes, and returns the Axes.
+
+    >>> import infersim
+    >>> axes = infersim.plot.roofline(infersim.estimate("meta-llama/Llama-3.1-8B", "H100-SXM", concurrency=16))
+    >>> axes.get_xlabel()
+    'arithmetic intensity [FLOP/byte]'
+
+``axes.figure.savefig("roofline.svg")`` writes a file; in a notebook ``axes.figure`` shows the figure. matplotlib is imported when the
+first figure is drawn.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from infersim.report.figures.accuracy import predicted_against_measured
+    from infersim.report.figures.doubt import chance_of_target
+    from infersim.report.figures.load import latency_against_load, simulated_latency
+    from infersim.report.figures.memory import kv_memory, memory_parts
+    from infersim.report.figures.money import cost_against_utilisation, cost_parts, own_against_rent
+    from infersim.report.figures.pareto import pareto
+    from infersim.report.figures.roofline import roofline
+    from infersim.report.figures.run import latency_distribution, load_over_time
+    from infersim.report.figures.steps import step_breakdown, step_comparison
+    from infersim.report.figures.sweep import sweep_points
+    from infersim.report.figures.tornado import tornado
+
+_HOMES = {
+    "roofline": "roofline", "step_breakdown": "steps", "step_comparison": "steps", "latency_against_load": "load",
+    "simulated_latency": "load", "latency_distribution": "run", "load_over_time": "run", "pareto": "pareto", "kv_memory": "memory",
+    "memory_parts": "memory", "cost_against_utilisation": "money", "own_against_rent": "money", "cost_parts": "money",
+    "chance_of_target": "doubt", "tornado": "tornado", "predicted_against_measured": "accuracy", "sweep_points": "sweep",
+}  # fmt: skip
+
+__all__ = [  # noqa: RUF022 - grouped by what a reader looks for
+    "roofline", "step_breakdown", "step_comparison", "latency_against_load", "simulated_latency", "latency_distribution",
+    "load_over_time", "pareto", "kv_memory", "memory_parts", "cost_against_utilisation", "own_against_rent",
+    "cost_parts", "chance_of_target", "tornado", "predicted_against_measured",
+    "sweep_points",
+]  # fmt: skip
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'infersim.plot' has no attribute {name!r}")
+    import importlib
+
+    return getattr(importlib.import_module(f"infersim.report.figures.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
