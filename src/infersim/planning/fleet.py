@@ -143,7 +143,7 @@ class FleetPlan:
         told = list(self.notes)
         if self.scaled is not None:
             a = self.scaled
-            told.insert(0, f"autoscaled: {a.paid_hours:,.0f} replica-hours a day in place of {a.static_hours:,.0f}, {a.saving:.0%} saved; a "
+            told.insert(0, f"autoscaled: {a.paid_hours:,.0f} replica-hours a day, not {a.static_hours:,.0f}, {a.saving:.0%} saved; a "
                            f"scaler that does not foresee the day holds {a.late} more against the rise while others start")  # fmt: skip
         if self.start is not None:
             s = self.start
