@@ -328,6 +328,23 @@ def test_owned_terms_are_a_choice_of_compare() -> None:
     assert drawn.outcome.usd_per_hour.min() > 0
 
 
+def test_cost_over_months_of_growth() -> None:
+    """The devices cost the same every month; a token costs less as more of them are made; the month that is too much is named."""
+    from infersim.planning.demand import Demand, sinusoid
+    from infersim.planning.over_months import cost_over_months
+
+    demand = Demand(6.0, sinusoid(1.5), growth=0.1, months=6)
+    found = cost_over_months(small(), demand, devices=2, terms=rental(per_hour=2.0))
+    assert found[0].mean_rate == pytest.approx(4.0)
+    assert {round(month.usd, 6) for month in found} == {2 * 2.0 * 730}
+    assert found[-1].usd_per_million_tokens == pytest.approx(found[0].usd_per_million_tokens / 1.1**5)
+    assert found[0].usd_per_million_tokens == pytest.approx(float(usd_per_million(4.0, 4.0 * 250)))
+    with pytest.raises(NoPlanError, match=r"month \d+: .* serve at most"):
+        cost_over_months(small(), Demand(5.0, growth=1.0, months=12), devices=1)
+    with pytest.raises(SpecError, match="one for each of 6 months"):
+        cost_over_months(small(), demand, devices=[1, 2])
+
+
 def test_parts_broadcast() -> None:
     values = {item.name: item.base for item in report().assumptions}
     parts = owned_parts({**values, "own.price": np.array([10_000.0, 20_000.0])}, 500.0, 1000.0)
@@ -426,5 +443,8 @@ def test_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert max(len(line) for line in out.split("\n\n- ")[0].splitlines()) <= 80
     _, out, _ = run(capsys, *arguments, "--json")
     assert json.loads(out)["per_hour_usd"] > 0
+    code, out, _ = run(capsys, *arguments, "--growth", "10", "--months", "3")
+    assert (code, len(out.splitlines()[-3:])) == (0, 3)
+    assert "per M tokens" in out
     assert run(capsys, *arguments, "--api", "cheap")[0] == 2
     assert run(capsys, "cost", LLAMA, "--gpu", "H200-SXM", "-r", "4000")[0] == 1

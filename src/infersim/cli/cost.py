@@ -55,6 +55,8 @@ def cost(
     api: Annotated[
         str | None, _option("An API for the same load: USD per million input,cached input,output.", MONEY)
     ] = None,
+    growth: Annotated[float, _option("Percent that the load grows a month, for --months.", LOAD)] = 0.0,
+    months: Annotated[int | None, _option("Show so many months: use of the GPUs and cost of a token.", LOAD)] = None,
     site: Annotated[str, _option("us, germany, france, ireland, finland, sweden, or a YAML file.", SITE)] = "us",
     electricity: Annotated[float | None, _option("Per kWh, in the site's currency.", SITE)] = None,
     pue: Annotated[float | None, _option("Power of the site over that of the devices.", SITE)] = None,
@@ -97,10 +99,23 @@ def cost(
         deployment, request_rate=request_rate, devices=devices, terms=first, site=place,
         against=rented if owned is not None else None, api=read_api(api) if api else None, requests_per_user_month=requests_per_user,
     )  # fmt: skip
+    over = []
+    if months is not None:
+        from infersim.planning.demand import Demand
+        from infersim.planning.over_months import cost_over_months
+
+        demand = Demand(request_rate, growth=growth / 100, months=months)
+        over = cost_over_months(deployment, demand, devices=report.devices, terms=first, site=place)
     if as_json:
-        typer.echo(json.dumps(report.to_dict(), indent=2, allow_nan=False))
+        told = {"months": [month.to_dict() for month in over]} if over else {}
+        typer.echo(json.dumps(report.to_dict() | told, indent=2, allow_nan=False))
         return
     typer.echo(str(report))
+    if over:
+        typer.echo(f"\n{'month':>5}{'requests/s':>12}{'used':>8}{place.currency:>14}{'per M tokens':>14}")
+    for month in over:
+        usd, each = (report.in_currency(amount) for amount in (month.usd, month.usd_per_million_tokens))
+        typer.echo(f"{month.month:>5}{month.mean_rate:>12.3g}{month.utilisation:>8.0%}{usd:>14,.0f}{each:>14.4g}")
     if sources:
         typer.echo("\n" + "\n".join(f"- {line}" for line in report.sources))
 
