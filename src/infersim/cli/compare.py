@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from infersim.cli.options import option as _option
 from infersim.errors import SpecError, did_you_mean
 
 if TYPE_CHECKING:
@@ -21,10 +22,6 @@ WORDS = {"precision": "precision", "kv_cache": "kv_cache", "engine": "engine", "
 KNOBS = ("max_num_seqs", "max_num_batched_tokens", "max_model_len")
 SHOWN_CHANCES = (0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.98, 0.99, 0.999)
 KEYS = ("gpu", "name", "model", *COUNTS, *WORDS, *KNOBS, "gpu_memory_utilization", "price")
-
-
-def _option(help: str, panel: str, *names: str) -> Any:  # noqa: A002 - typer's own word
-    return typer.Option(*names, help=help, rich_help_panel=panel)
 
 
 def compare(

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from infersim.cli.options import option as _option
 from infersim.errors import SpecError
 
 if TYPE_CHECKING:
     from infersim.specs.economics import Ownership, Rental
 
 DEPLOYMENT, LOAD, MONEY, SITE, OUTPUT = "Deployment", "Load", "Rent or buy", "Site", "Output"
-
-
-def _option(help: str, panel: str, *names: str) -> Any:  # noqa: A002 - typer's own word
-    return typer.Option(*names, help=help, rich_help_panel=panel)
 
 
 def cost(

@@ -8,11 +8,9 @@ from typing import Annotated, Any
 
 import typer
 
+from infersim.cli.options import option as _option
+
 DEPLOYMENT, LOAD, OUTPUT = "Deployment", "Load", "Output"
-
-
-def _option(help: str, panel: str, *names: str) -> Any:  # noqa: A002 - typer's own word
-    return typer.Option(*names, help=help, rich_help_panel=panel)
 
 
 def launch(

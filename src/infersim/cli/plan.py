@@ -9,16 +9,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from infersim.cli.options import option as _option
 from infersim.errors import SpecError
 
 if TYPE_CHECKING:
     from infersim.planning.options import Plan
 
 LOAD, SPACE, MONEY, OUTPUT = "Load", "Search", "Money", "Output"
-
-
-def _option(help: str, panel: str, *names: str) -> Any:  # noqa: A002 - typer's own word
-    return typer.Option(*names, help=help, rich_help_panel=panel)
 
 
 def plan(

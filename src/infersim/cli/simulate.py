@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from infersim.cli.options import option as _option
 from infersim.errors import SpecError
 
 if TYPE_CHECKING:
@@ -14,10 +15,6 @@ if TYPE_CHECKING:
     from infersim.serving.traffic import Traffic
 
 DEPLOYMENT, SCHEDULER, TRAFFIC, OUTPUT = "Deployment", "Scheduler", "Traffic", "Output"
-
-
-def _option(help: str, panel: str, *names: str) -> Any:  # noqa: A002 - typer's own word
-    return typer.Option(*names, help=help, rich_help_panel=panel)
 
 
 def simulate(

@@ -7,13 +7,10 @@ from typing import Annotated, Any
 
 import typer
 
+from infersim.cli.options import option as _option
 from infersim.errors import SpecError
 
 DEPLOYMENT, DEMAND, FLEET, OUTPUT = "Deployment", "Demand", "Fleet", "Output"
-
-
-def _option(help: str, panel: str, *names: str) -> Any:  # noqa: A002 - typer's own word
-    return typer.Option(*names, help=help, rich_help_panel=panel)
 
 
 def size(
