@@ -294,6 +294,12 @@ def test_a_limit_on_e2e_leaves_two_pools_time_for_prompts() -> None:
     assert found.e2e <= 12
 
 
+def test_cards_without_a_network_make_no_pools_across_nodes() -> None:
+    """No link joins a prefill node with a decode node: without a target too, only what fits one machine is offered as pools."""
+    found = plan(SMALL, "RTX-4090", request_rate=10, precision="fp8", verify=0, **CHAT)
+    assert all(option.ttft < 10 for option in found.options)
+
+
 def test_an_embedding_model_is_planned_in_closed_form() -> None:
     found = plan("BAAI/bge-large-en-v1.5", "L4,L40S", input_tokens=256, request_rate=500, target="e2e_p95=100ms")
     assert found.best.verified is None

@@ -137,7 +137,8 @@ def pair_rates(
         elif limit.metric == "e2e":
             budget = np.minimum(budget, limit.seconds / scatter.factor(limit) - (output_tokens - 1) * tpot[None, :])
     fixed = alone + transfers + tpot[None, :]
-    busy = busy_within(alone, budget - fixed, input_cv)
+    reachable = np.isfinite(fixed)  # where no link joins the pools, no budget is enough
+    busy = busy_within(alone, np.where(reachable, budget - np.where(reachable, fixed, 0.0), -1.0), input_cv)
     rates = busy * np.array([times.rate for times in prompts])[:, None]
     return PairRates(rates, found.rate, tpot, fixed + prompt_wait(alone, busy, input_cv), running, found.bound)
 
