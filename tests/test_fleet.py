@@ -251,6 +251,29 @@ def test_long_prompts_in_a_pool_of_their_own() -> None:
     assert "parted at" in str(found)
 
 
+def test_a_pool_serves_what_the_fleet_says_of_its_prompts_found_in_the_cache() -> None:
+    """One length of prompt: the pool's replica is the fleet's replica, with the same share of the prompt found in the prefix cache."""
+    cached = estimate(
+        LARGE, "H200-SXM", tensor_parallel=2, precision="fp8", input_tokens=2000, output_tokens=300, prefix_hit=0.8
+    )
+    pool = deployment_pool(cached, read_limits("tpot=40ms"))
+    served = pool.capacities(np.array([2000.0]), np.zeros(1), np.array([2000.0]))
+    assert served[0] == pytest.approx(size_fleet(Demand(20.0), cached, target="tpot=40ms").replica_capacity)
+
+
+@pytest.mark.filterwarnings("error")
+def test_prompts_that_no_pool_holds_are_refused_with_those_it_would() -> None:
+    short = Pool(lambda mean, cv, greatest: np.where(greatest <= 500, 3.0, 0.0), 1)
+    with pytest.raises(NoPlanError, match="it serves prompts up to 500 tokens"):
+        split_pools(np.array([100.0] * 40 + [500.0] * 40 + [9000.0] * 20), 9.0, short)
+
+
+def test_a_shrinking_fleet_is_scaled_for_its_busiest_month() -> None:
+    plan = size_fleet(Demand(30.0, growth=-0.2, months=6), replica_capacity=3.0, autoscaled=True)
+    assert plan.scaled is not None
+    assert plan.scaled.static == plan.last.needed == 10
+
+
 def test_pools_of_equal_capacity_gain_nothing() -> None:
     """Capacity that does not depend on the length: two pools round up twice, so one pool is as good or better."""
     flat = Pool(lambda mean, cv, top: np.full(len(mean), 2.0), 4)

@@ -76,7 +76,7 @@ class FleetPlan:
     months: tuple[FleetMonth, ...]
     start: ColdStart | None
     scaled: Autoscaled | None
-    """The last month's day with a fleet that follows its load, where that was asked for."""
+    """The busiest month's day with a fleet that follows its load, where that was asked for."""
     goal: float
     what: str
     bound: str
@@ -226,7 +226,7 @@ def size_fleet(
     scaled = None
     if autoscaled:
         delay = start.seconds if start is not None else terms.provision_seconds.value + terms.engine_start_seconds.value
-        day = by_minute(np.asarray(demand.by_hour()[-1]))
+        day = by_minute(demand.by_hour()[int(np.argmax(demand.by_month()))])
         scaled = autoscale(day, each, start_delay=delay, scale_down_delay=terms.scale_down_seconds.value)
     plan = FleetPlan(
         demand, capacity, placement, tuple(months), start, scaled, availability, what, "", terms, tuple(notes)

@@ -111,7 +111,7 @@ class SplitPlan:
 def deployment_pool(
     deployment: Estimate, limits: tuple[Limit, ...], *, ttft_seconds_per_token: float | None = None, name: str = ""
 ) -> Pool:
-    """Replicas of ``deployment`` within ``limits``; outputs are those of its workload.
+    """Replicas of ``deployment`` within ``limits``; outputs, and the share of prompts found in the cache, are those of its workload.
 
     The TTFT of a pool scatters with the lengths of its prompts. ``ttft_seconds_per_token`` allows a prompt of the mean length so much
     more than the limit says, as those who part long prompts off do. Prompts that its cache cannot hold make its capacity zero.
@@ -119,9 +119,10 @@ def deployment_pool(
     if not deployment.fits:
         raise NoPlanError(f"{deployment.describe()} does not fit into memory; {deployment.remedies}")
     workload = deployment.workload
+    hits = workload.cached_tokens / workload.input_tokens
 
     def capacities(mean: Array, variation: Array, greatest: Array) -> Array:
-        curve = service_curve(deployment, input_tokens=mean, cached_tokens=np.zeros_like(mean))
+        curve = service_curve(deployment, input_tokens=mean, cached_tokens=mean * hits)
         found = np.empty(len(mean))
         for row, cv in enumerate(variation):
             more = (ttft_seconds_per_token or 0.0) * float(mean[row])
@@ -235,9 +236,12 @@ def _share(pool: Pool, name: str, prompts: Array, rate: float) -> Share | None:
 
 def _nothing_serves(pool: Pool, prompts: Array) -> NoPlanError:
     """Nothing serves every prompt: says up to which length the pool would."""
-    cuts = np.unique(np.quantile(prompts, np.linspace(0, 1, THRESHOLDS), method="lower"))
-    first = np.searchsorted(prompts, cuts, side="right")
-    served = cuts[pool.capacities(*_moments(prompts, np.minimum(first, len(prompts)))[0]) > 0] if len(cuts) else cuts
+    cuts = np.unique(np.quantile(prompts, np.arange(1, THRESHOLDS + 1) / (THRESHOLDS + 1), method="lower"))
+    cuts = cuts[cuts < prompts[-1]]
+    served = cuts
+    if len(cuts):
+        below, _ = _moments(prompts, np.searchsorted(prompts, cuts, side="right"))
+        served = cuts[pool.capacities(*below) > 0]
     told = f"it serves prompts up to {served[-1]:,.0f} tokens" if len(served) else "not even the shortest"
     return NoPlanError(
         f"no pool serves prompts up to {prompts[-1]:,.0f} tokens within the target: {told}; use more memory or a looser target"
