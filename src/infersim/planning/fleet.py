@@ -1,7 +1,7 @@
 """How large a fleet must be: from demand and targets to replicas, spares, GPUs, nodes and racks, month by month.
 
-A month's peak takes ceil(rate / (capacity x headroom)) replicas. Others stand by for failures and for maintenance, and where demand
-can rise faster than a replica starts, for that rise too.
+A month's peak takes ceil(rate / (capacity x headroom)) replicas. Others stand by for failures and for maintenance. A fleet that
+follows its load is told how many more it must hold against the rise while a replica starts; one that stands for the peak needs none.
 """
 
 from __future__ import annotations
