@@ -15,10 +15,11 @@ FLOORS = {
     "calibrate": 3, "microbench": 3,
     "predict": 4,
     "serving": 5,
-    "planning": 6,
-    "scenario": 7,
-    "validate": 8, "report": 8, "plot": 8, "cli": 9,
-    "__main__": 10, "__init__": 10,
+    "planning": 6, "decoding": 6, "prompts": 6, "adapters": 6, "retrieval": 6,
+    "agents": 7, "rag": 7, "decide": 7,
+    "scenario": 8,
+    "validate": 9, "report": 9, "plot": 9, "cli": 10,
+    "__main__": 11, "__init__": 11,
 }  # fmt: skip
 SEPARATE = {frozenset({"ops", "machine"})}
 
