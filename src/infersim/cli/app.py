@@ -21,6 +21,7 @@ from infersim.cli.launch import launch
 from infersim.cli.plan import plan
 from infersim.cli.prices import prices
 from infersim.cli.report import report
+from infersim.cli.run import run
 from infersim.cli.simulate import simulate
 from infersim.cli.size import size
 from infersim.cli.validate import validate
@@ -381,6 +382,7 @@ app.command(name="launch")(launch)
 app.command(name="size")(size)
 app.command(name="prices")(prices)
 app.command(name="report")(report)
+app.command(name="run")(run)
 app.command(name="validate")(validate)
 app.registered_commands += bench.app.registered_commands
 

@@ -15,7 +15,6 @@ import typer
 from infersim.errors import SpecError
 
 if TYPE_CHECKING:
-    from infersim.serving.capacity import Capacity
     from infersim.serving.compare import Comparison
     from infersim.serving.result import ServingResult
     from infersim.serving.traces import Trace
@@ -170,15 +169,8 @@ def search_capacity(
         found = capacity(resolved, traffic, limits, seed=seed, routing=routing)
     except KeyboardInterrupt:
         raise _nothing_done() from None
-    typer.echo(json.dumps(found.to_dict(), indent=2, allow_nan=False) if as_json else _capacity_text(found))
+    typer.echo(json.dumps(found.to_dict(), indent=2, allow_nan=False) if as_json else str(found))
     if found.interrupted:
         typer.echo(f"interrupted after {found.trials} trials: the search was not finished", err=True)
         return 130
     return 0 if found.rate else 1
-
-
-def _capacity_text(found: Capacity) -> str:
-    if not found.rate:
-        return "\n".join([f"the target is missed even at {found.missed_at:.3g} requests/s", *found.at.warnings])
-    above = f"{found.missed_at:.3g} do not" if found.missed_at < math.inf else "none that misses it was tried"
-    return f"{found.rate:.3g} requests/s meet the target, {above} ({found.trials} trials)\n{found.at.settled()}"
