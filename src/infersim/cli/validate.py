@@ -164,10 +164,10 @@ def _kind(given: str) -> str:
 
 
 def _live(as_json: bool) -> None:
-    from infersim.cli.bench import progress_bar
+    from infersim.cli.output import progress
     from infersim.validate.live import run_live
 
-    with progress_bar("live validation") as tell:
+    with progress("live validation") as tell:
         found = run_live(progress=tell)
     typer.echo(json.dumps(found.to_dict(), indent=2) if as_json else str(found))
 
