@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -26,11 +27,10 @@ def flatten(record: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         name = f"{prefix}{key}"
         if isinstance(value, Mapping):
             row |= flatten(value, f"{name}.") if value else {name: None}
+        elif "interval" in str(key) and (value is None or (isinstance(value, list | tuple) and len(value) == 2)):
+            row |= {f"{name}.{end}": bound for end, bound in zip(ENDS, value or (None, None), strict=True)}
         elif isinstance(value, list | tuple):
-            if "interval" in str(key) and len(value) == 2 and all(isinstance(end, int | float) for end in value):
-                row |= {f"{name}.{end}": bound for end, bound in zip(ENDS, value, strict=True)}
-            else:
-                row[name] = json.dumps(value, allow_nan=False)
+            row[name] = json.dumps(value, allow_nan=False)
         else:
             row[name] = value
     return row
@@ -48,11 +48,26 @@ def to_csv(records: Iterable[Mapping[str, Any]]) -> str:
     """
     rows = [flatten(record) for record in records]
     columns = list(dict.fromkeys(name for row in rows for name in row))
+    outer = {name[:place] for name in columns for place, letter in enumerate(name) if letter == "."}
+    columns = [name for name in columns if name not in outer]  # of an inner record that some rows do not have
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(columns)
     writer.writerows([cell(row.get(name)) for name in columns] for row in rows)
     return text.getvalue()
+
+
+def plain(value: Any) -> Any:
+    """An answer as JSON can hold it: no number where there is none to give (infinite, not a number), tuples as lists.
+
+    >>> plain({"ttft_s": float("nan"), "rates": (1, float("inf"))})
+    {'ttft_s': None, 'rates': [1, None]}
+    """
+    if isinstance(value, Mapping):
+        return {str(key): plain(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def cell(value: Any) -> str:

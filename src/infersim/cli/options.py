@@ -58,10 +58,12 @@ Model = Annotated[
 ]
 _accelerators = complete.names_of("accelerators")
 Gpu = Annotated[str, option("Accelerator, or a YAML file of one.", None, "--gpu", "-g", values=_accelerators)]
-Gpus = Annotated[
-    list[str],
-    option("Accelerators; repeat or separate by commas for several.", None, "--gpu", "-g", values=_accelerators),
+GpuOrChoice = Annotated[
+    str, option("Accelerator; several by commas where --plan chooses.", None, "--gpu", "-g", values=_accelerators)
 ]
+_SEVERAL = "Accelerators; repeat or separate by commas for several."
+Gpus = Annotated[list[str], option(_SEVERAL, None, "--gpu", "-g", values=_accelerators)]
+MaybeGpus = Annotated[list[str] | None, option(_SEVERAL, None, "--gpu", "-g", values=_accelerators)]
 Tp = Annotated[int, option("Tensor parallel degree.", DEPLOYMENT, "--tp")]
 Pp = Annotated[int, option("Pipeline stages.", DEPLOYMENT, "--pp")]
 AttentionDp = Annotated[int, option("Attention data parallel degree.", DEPLOYMENT, "--attention-dp")]
@@ -118,14 +120,23 @@ InputLengths = Annotated[
 OutputLengths = Annotated[str, option("Output length, in the same words.", LOAD, "--output", "-o")]
 PrefixHit = Annotated[float, option("Share of the prompt found in the prefix cache.", LOAD, "--prefix-hit")]
 RequestRate = Annotated[float, option("Requests per second on average.", LOAD, "--request-rate", "-r")]
-MaybeTarget = Annotated[
-    str | None, option("ttft_p95=800ms,tpot_p95=40ms; means without a percentile.", LOAD, "--target")
-]
+Target = Annotated[str | None, option("ttft_p95=800ms,tpot_p95=40ms; means without a percentile.", LOAD, "--target")]
 Growth = Annotated[float, option("Percent that the load grows a month, compounded.", LOAD, "--growth")]
 Seed = Annotated[int, option("Of what is drawn: same seed, same result.", LOAD, "--seed")]
 
 # Money
 Price = Annotated[float | None, option("USD per GPU and hour. Default: the cheapest on file.", MONEY, "--price")]
+Rent = Annotated[
+    str | None,
+    option(
+        "on_demand (the default), reserved_1y, reserved_3y or spot.",
+        MONEY,
+        "--rent",
+        values=complete.one_of("on_demand", "reserved_1y", "reserved_3y", "spot"),
+    ),
+]
+Provider = Annotated[str | None, option("Only this provider, from the beginning of its name on.", MONEY, "--provider")]
+Region = Annotated[str | None, option("Only regions that begin so: us, eu-north.", MONEY, "--region")]
 Buy = Annotated[bool, option("Own the GPUs.", MONEY, "--buy")]
 SiteName = Annotated[
     str,
@@ -170,5 +181,7 @@ def by_commas(given: Iterable[str] | None, field: str = "--gpu", noun: str = "ac
     """
     found = [name.strip() for part in given or () for name in part.split(",") if name.strip()]
     if not found:
-        raise SpecError(f"name at least one {noun}{', for example --gpu H100-SXM' if noun == 'accelerator' else ''}", field=field)
+        raise SpecError(
+            f"name at least one {noun}{', for example --gpu H100-SXM' if noun == 'accelerator' else ''}", field=field
+        )
     return found

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TextIO
@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 import typer
 
 from infersim.errors import SpecError
+from infersim.tables import plain, to_csv
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -62,13 +63,11 @@ def emit(
     if as_json:
         import json
 
-        typer.echo(json.dumps(answer, indent=2, allow_nan=False))
+        typer.echo(json.dumps(plain(answer), indent=2, allow_nan=False))
     elif as_csv:
-        from infersim.tables import to_csv
-
         if rows is None:
             rows = [answer] if isinstance(answer, Mapping) else answer
-        typer.echo(to_csv(rows), nl=False)
+        typer.echo(to_csv(plain(rows)), nl=False)
     elif not manner.quiet:
         say(text())
 
@@ -94,6 +93,21 @@ def note(text: str) -> None:
     """Say on standard error what only --verbose asks for."""
     if manner.verbose:
         typer.echo(text, err=True)
+
+
+def sources_text(sources: Iterable[str]) -> str:
+    """What figures rest on as a list for a person, 80 columns wide."""
+    import textwrap
+
+    wrapped = (textwrap.fill(f"- {line}", PIPED_WIDTH, subsequent_indent="  ", break_on_hyphens=False, break_long_words=False)
+               for line in sources)  # fmt: skip
+    return "\n".join(wrapped)
+
+
+def note_sources(sources: Iterable[str]) -> None:
+    """What figures rest on, for --verbose."""
+    for line in sources:
+        note(f"source: {line}")
 
 
 def coloured(stream: TextIO) -> bool:
