@@ -2,30 +2,26 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from infersim.errors import DoesNotFitError, InferSimError, NoPlanError
-
-if TYPE_CHECKING:
-    from infersim.scenario.result import ScenarioResult
-    from infersim.scenario.scenario import Scenario
+from infersim.cli import options as o
+from infersim.cli.exits import ExitCode
+from infersim.cli.output import emit, manner, note_sources, progress, tell
+from infersim.errors import DoesNotFitError, NoPlanError
 
 
 def run(
     scenario: Annotated[Path, typer.Argument(help="Scenario file; infersim init writes one to start from.")],
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", help="Folder for the results: results.json, figures.csv, the scenario."),
+        o.option("Folder for the results: results.json, figures.csv, the scenario.", o.OUTPUT, "--output", "-o"),
     ] = None,
-    case: Annotated[str | None, typer.Option(help="Answer this case alone.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Everything as one JSON object.")] = False,
-    as_csv: Annotated[bool, typer.Option("--csv", help="Every figure of every case as CSV.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No text but what is not as expected.")] = False,
+    case: Annotated[str | None, o.option("Answer this case alone.", o.LOAD)] = None,
+    as_json: o.AsJson = False,
+    as_csv: o.AsCsv = False,
 ) -> None:
     """Answer a scenario: a base case, its what-ifs and grids, and what is expected of them.
 
@@ -45,46 +41,22 @@ def run(
         asked = asked.only(case)
     if output is not None:
         check_folder(output)
-    found = _with_progress(asked, quiet or as_json or as_csv, output is not None)
+    with progress(asked.name) as advance:
+        found = asked.run(progress=lambda what, done, total: advance(done, total, what), doubts=output is not None)
     if output is not None:
         found.save(output)
-    if as_json:
-        typer.echo(json.dumps(found.to_dict(), indent=2, allow_nan=False))
-    elif as_csv:
-        typer.echo(found.to_csv(), nl=False)
-    elif quiet:
-        for checked in found.checked:
-            if not checked.met:
-                typer.echo(str(checked), err=True)
-    else:
-        typer.echo(str(found))
-        if output is not None:
-            typer.echo(f"\nwritten to {output}; infersim report {output} makes a page of it")
-    first: InferSimError | None = found.cases[0].error
+    emit(found.to_dict(), lambda: str(found), as_json=as_json, as_csv=as_csv, rows=found.rows)
+    if output is not None:
+        tell(f"written to {output}; infersim report {output} makes a page of it")
+    for checked in found.checked:
+        if not checked.met and (manner.quiet or as_json or as_csv):
+            typer.echo(str(checked), err=True)
+    note_sources(dict.fromkeys(line for one in found.cases for line in (one.told or {}).get("sources", [])))
+    first = found.cases[0].error
     if first is not None and not found.checked:
         raise first
-    for one in found.cases[1:]:
-        if (
-            one.error is not None
-            and not isinstance(one.error, DoesNotFitError | NoPlanError)
-            and not (as_json or as_csv)
-        ):
-            typer.echo(f"case {one.name!r}: {one.error}", err=True)
+    for one in found.cases:
+        if one.error is not None and not isinstance(one.error, DoesNotFitError | NoPlanError):
+            tell(f"case {one.name!r}: {one.error}")
     if found.exit_code:
-        raise typer.Exit(found.exit_code)
-
-
-def _with_progress(scenario: Scenario, quiet: bool, doubts: bool) -> ScenarioResult:
-    """Run, with a bar on standard error where a person watches several cases."""
-    if quiet or not sys.stderr.isatty() or len(scenario.cases) < 2:
-        return scenario.run(doubts=doubts)
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("", total=len(scenario.cases))
-        return scenario.run(
-            doubts=doubts,
-            progress=lambda what, done, total: bar.update(task, description=what, completed=done, total=total),
-        )
+        raise typer.Exit(ExitCode.MISSED if found.exit_code == 1 else ExitCode.BAD_INPUT)

@@ -278,7 +278,12 @@ def _of_a_layer(scenario: Scenario) -> Any:
     if setup.model is not None or setup.hardware is not None:
         deployment = _deployment(setup)
     ask = layer.load_answer()
-    offered = {"seed": setup.seed, "target": setup.limits, "workload": setup.workload.steady()}
+    offered = {
+        "deployment": deployment,
+        "seed": setup.seed,
+        "limits": setup.limits,
+        "workload": setup.workload.steady(),
+    }
     taken = inspect.signature(ask).parameters
     return ask(
         scenario.layers[layer.section], deployment, **{name: value for name, value in offered.items() if name in taken}
@@ -300,29 +305,19 @@ def figures(found: Any) -> dict[str, float]:
     (True, 1.0, True)
     """
     from infersim.scenario.expect import target_met
+    from infersim.tables import flatten
 
     told = dict(found if isinstance(found, Mapping) else found.to_dict())
-    result: dict[str, float] = {"target_met": float(target_met(told))}
-    for name in ("options", "months"):
+    met = float(target_met(told))
+    for name, short in (("options", "best"), ("months", "last")):
         listed = told.pop(name, None)
         if isinstance(listed, list) and listed:
-            told = {**told, "best" if name == "options" else "last": listed[0 if name == "options" else -1]}
-    _flatten(told, "", result)
-    return result
+            told[short] = listed[0 if short == "best" else -1]
+    flat = flatten({key: value for key, value in told.items() if key not in _LEFT_OUT})
+    numbers = {
+        name: float(value) for name, value in flat.items() if isinstance(value, int | float) and math.isfinite(value)
+    }
+    return {"target_met": met, **numbers}
 
 
 _LEFT_OUT = ("decode_step", "prefill_step", "sources", "assumptions", "peak_flop_per_s")
-
-
-def _flatten(told: Mapping[str, Any], prefix: str, result: dict[str, float]) -> None:
-    for key, value in told.items():
-        if key in _LEFT_OUT:
-            continue
-        if isinstance(value, Mapping):
-            _flatten(value, f"{prefix}{key}.", result)
-        elif isinstance(value, bool) or (isinstance(value, int | float) and math.isfinite(value)):
-            result[prefix + key] = float(value)
-        elif isinstance(value, list) and len(value) == 2 and key.endswith("_90_s") and None not in value:
-            result[f"{prefix}{key.removesuffix('_s')}_low_s"], result[f"{prefix}{key.removesuffix('_s')}_high_s"] = map(
-                float, value
-            )

@@ -1,10 +1,10 @@
 """The questions a scenario can ask. Those of the engine are answered in ``scenario.answers``; every layer above it adds one line here.
 
 A layer's ``spec`` is a pydantic ``Spec`` that becomes an optional section of a scenario under ``section``. Its ``answer`` is a function
-``answer(spec, deployment)``, which may also take ``seed`` and ``target`` by name; ``deployment`` is the ``Estimate`` of the scenario's
-model on its hardware under its workload, None where the scenario names none. What it returns is a frozen result with ``to_dict()``,
-``str()`` and ``sources``. ``figures`` (``module:function``) makes pictures for a report of ``(answer as dict, prefix)``. All are imported
-when they are first used.
+of that spec which takes what it needs by name: ``deployment`` (the ``Estimate`` of the scenario's model on its hardware under its
+workload, None where the scenario names none), ``limits`` (of the target), ``workload``, ``seed``. What it returns is a frozen result
+with ``to_dict()``, ``str()`` and ``sources``. ``figures`` makes pictures for a report of ``(answer as dict, prefix)``. Each is written
+``module:name`` and imported when it is first used.
 """
 
 from __future__ import annotations

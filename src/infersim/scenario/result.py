@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import functools
-import io
 import json
 import math
 import time
@@ -22,6 +20,7 @@ from infersim.scenario.expect import Checked, check, target_met
 from infersim.scenario.places import plain
 from infersim.scenario.scenario import Scenario
 from infersim.scenario.summary import compared
+from infersim.tables import to_csv
 
 RESULTS, SCENARIO, FIGURES = "results.json", "scenario.yaml", "figures.csv"
 
@@ -116,13 +115,14 @@ class ScenarioResult:
         }  # fmt: skip
 
     def to_csv(self) -> str:
-        """One row per case and figure: case, question, figure, value."""
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(("case", "question", "figure", "value"))
-        for case in self.cases:
-            writer.writerows((case.name, case.question, name, repr(value)) for name, value in case.figures.items())
-        return text.getvalue()
+        """One row per case: its name, question and error, and its figures."""
+        return to_csv(self.rows)
+
+    @property
+    def rows(self) -> list[dict[str, Any]]:
+        """One flat record per case."""
+        return [{"case": case.name, "question": case.question, "error": str(case.error) if case.error else None, **case.figures}
+                for case in self.cases]  # fmt: skip
 
     def save(self, folder: str | Path) -> Path:
         """Write ``results.json``, ``scenario.yaml`` and ``figures.csv`` into a folder, each whole or not at all.
@@ -131,7 +131,7 @@ class ScenarioResult:
         """
         place = check_folder(folder)
         place.mkdir(parents=True, exist_ok=True)
-        from infersim.serving.export import replace_file
+        from infersim.files import replace_file
 
         texts = {
             SCENARIO: self.scenario.text, FIGURES: self.to_csv(),
