@@ -19,9 +19,11 @@ DRAFT = "https://json-schema.org/draft/2020-12/schema"
 Json = dict[str, Any]
 LENGTHS = ("fixed", "uniform", "lognormal", "empirical")
 ARRIVALS = ("closed", "gamma", "constant", "profile", "burst")
-RATE: Json = {"anyOf": [{"type": "number", "minimum": 0},
+RATE: Json = {"anyOf": [{"type": "number", "exclusiveMinimum": 0},
                         {"type": "string", "pattern": r"^\s*[0-9.]+(e[-+]?[0-9]+)?\s*(/s|/min|/h|req/s|Hz)\s*$"}]}  # fmt: skip
-_RULE: Json = {"anyOf": [{"type": ["boolean", "number", "null"]}, {"type": "string", "minLength": 1}, {"type": "array"}]}
+_RULE: Json = {
+    "anyOf": [{"type": ["boolean", "number", "null"]}, {"type": "string", "minLength": 1}, {"type": "array"}]
+}
 
 
 def scenario_schema() -> Json:
@@ -41,7 +43,10 @@ def scenario_schema() -> Json:
     _shorten(definitions)
     _own_forms(definitions)
     properties: Json = dict(definitions.pop("Setup")["properties"])
-    properties["question"] = {"enum": list(questions.known()), "description": properties["question"].get("description", "")}
+    properties["question"] = {
+        "enum": list(questions.known()),
+        "description": properties["question"].get("description", ""),
+    }
     for layer in questions.LAYERS.values():
         properties[layer.section] = places[layer.load_spec(), "validation"]
     case = _changes(properties)
@@ -101,7 +106,12 @@ def _paths() -> str:
 def _changes(properties: Json) -> Json:
     """A case: sections as they are, and anything by dotted path below them."""
     below = rf"^({'|'.join(properties)})(\.[^.\s]+)+$"
-    return {"type": "object", "properties": dict(properties), "patternProperties": {below: {}}, "additionalProperties": False}
+    return {
+        "type": "object",
+        "properties": dict(properties),
+        "patternProperties": {below: {}},
+        "additionalProperties": False,
+    }
 
 
 def _reachable(models: list[type[Spec]]) -> Iterator[type[Spec]]:
@@ -173,9 +183,15 @@ def _own_forms(definitions: Json) -> None:
     _replace(definitions, ARRIVALS, _arrivals)
     for name in ("Gamma", "Constant"):
         definitions[name]["properties"]["rate"] = {**RATE, "description": "Requests per second."}
-    definitions["Profile"]["properties"]["rates"]["items"] = RATE
+    definitions["Profile"]["properties"]["rates"]["items"] = {
+        "anyOf": [{"type": "number", "minimum": 0}, RATE["anyOf"][1]]
+    }
     limits = definitions["Limits"]
-    quantity = {"type": "string", "pattern": r"^\s*[0-9.]+(e[-+]?[0-9]+)?\s*(s|ms|us|ns|min|h|d)\s*$", "examples": ["800 ms"]}
+    quantity = {
+        "type": "string",
+        "pattern": r"^\s*[0-9.]+(e[-+]?[0-9]+)?\s*(s|ms|us|ns|min|h|d)\s*$",
+        "examples": ["800 ms"],
+    }
     named = r"^(ttft|tpot|itl|e2e)(_(p[0-9]+(\.[0-9]+)?|mean|median))?$"
     definitions["Limits"] = {
         "anyOf": [
@@ -189,16 +205,25 @@ def _own_forms(definitions: Json) -> None:
     costs = definitions["Costs"]["properties"]
     for name in ("terms", "against"):
         costs[name] = {**terms, "description": costs[name].get("description", "")}
-    costs["site"] = {"anyOf": [{"type": "string"}, {"type": "object"}, {"type": "null"}], "description": costs["site"].get("description", "")}
+    costs["site"] = {
+        "anyOf": [{"type": "string"}, {"type": "object"}, {"type": "null"}],
+        "description": costs["site"].get("description", ""),
+    }
     prices = definitions["Prices"]
     three = {"type": "array", "items": {"type": "number", "minimum": 0}, "minItems": 3, "maxItems": 3}
     definitions["Prices"] = {"anyOf": [prices, three], "description": prices.get("description", "")}
     search = definitions["Search"]["properties"]
     for name in ("precision", "engine"):
-        search[name] = {"anyOf": [{"type": "string", "minLength": 1}, *search[name]["anyOf"]], "description": search[name].get("description", "")}
+        search[name] = {
+            "anyOf": [{"type": "string", "minLength": 1}, *search[name]["anyOf"]],
+            "description": search[name].get("description", ""),
+        }
     drafts = definitions["Speculation"]
     drafts.pop("required", None)  # a method follows from a draft model
-    definitions["Speculation"] = {"anyOf": [drafts, {"type": "string", "minLength": 1}], "description": drafts.get("description", "")}
+    definitions["Speculation"] = {
+        "anyOf": [drafts, {"type": "string", "minLength": 1}],
+        "description": drafts.get("description", ""),
+    }
     config: Json = {"type": "object", "anyOf": [{"required": ["architectures"]}, {"required": ["model_type"]}],
                     "description": "A config.json of Hugging Face written out."}  # fmt: skip
     for owner in ("Setup", "ServedModel"):
@@ -248,6 +273,9 @@ def _arrivals(old: Json) -> Json:
         "profile": {"$ref": mapping["profile"]},
         "burst": {"type": ["object", "null"], "maxProperties": 0},
     }  # fmt: skip
-    named = [{"type": "object", "properties": {kind: form}, "required": [kind], "additionalProperties": False} for kind, form in short.items()]
+    named = [
+        {"type": "object", "properties": {kind: form}, "required": [kind], "additionalProperties": False}
+        for kind, form in short.items()
+    ]
     kinds = [{"allOf": [{"$ref": where}, {"required": ["kind"]}]} for where in mapping.values()]
     return {"anyOf": [{"const": "burst"}, *named, *kinds], "examples": [{"poisson": "6 /s"}, {"closed": 32}]}
