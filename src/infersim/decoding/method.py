@@ -27,7 +27,6 @@ from infersim.predict.latency import SteadyState, steady_state
 from infersim.predict.memory import memory_report
 from infersim.predict.speculation import resolve_drafter
 from infersim.predict.step import predict_step
-from infersim.prompts.serving import prefill_seconds
 from infersim.serving.lengths import Fixed, Lengths
 
 ROUNDS = 4
@@ -112,15 +111,9 @@ def decode_with(deployment: Estimate, method: DecodingMethod, output_tokens: Len
         whole, one = (state.ttft + state.tpot * max(tokens - 1, 0.0) for tokens in (longest, outputs.mean))
         state = _state(prepared, method, outputs.mean, float(one / whole))
     tpot, added, sampled = _per_token(prepared, method, state, outputs.mean)
-    fresh = workload.input_tokens - workload.cached_tokens
-    shared = 0.0
-    if n > 1:
-        shared = prefill_seconds(prepared, workload.input_tokens, workload.cached_tokens) - prefill_seconds(
-            prepared, workload.input_tokens, workload.input_tokens - fresh / n
-        )
     if method.structured is not None:
         host = method.structured.new_grammars * _compile(method)
-    ttft = float(state.ttft) + shared + host
+    ttft = float(state.ttft) + host
     e2e = ttft + tpot * max(longest - 1, 0.0)
     rate = workload.concurrency / e2e
     cost = prepared.cost_per_second
@@ -183,12 +176,11 @@ def _state(prepared: Estimate, method: DecodingMethod, output: float, active: fl
     budget = float(knobs.max_num_batched_tokens or machine.max_num_batched_tokens)
     width = prepared.drafter.speculation.verified if prepared.drafter is not None else 1
     slots = float(knobs.max_num_seqs or min(machine.max_num_seqs, budget // width))
-    fresh = workload.input_tokens - workload.cached_tokens
     users = max(n * workload.concurrency / prepared.parallelism.replicas * active, 1.0)
     return steady_state(
         prepared.model, prepared.parallelism, prepared.precision, machine, memory, knobs,
         input_tokens=workload.input_tokens, output_tokens=output, users=users,
-        cached_tokens=workload.input_tokens - fresh / n, sampler=prepared.sampler, drafter=prepared.drafter,
+        cached_tokens=workload.cached_tokens, sampler=prepared.sampler, drafter=prepared.drafter, siblings=float(n),
         variants=(budget, slots, float(n * requests * memory.attention_ranks)),
     )  # fmt: skip
 
