@@ -66,6 +66,8 @@ class Column:
     """The different values as they were written; empty where they are not counted."""
     codes: Array | None = None
     """Which level each point has."""
+    whole: bool = False
+    """Whether all its numbers are whole ones."""
 
     def at(self, row: int) -> Any:
         """The value of one point as a scenario states it."""
@@ -107,7 +109,8 @@ class Levels:
 
     def take(self, codes: Array) -> Column:
         """The column of points that have these places in the list."""
-        return Column(None if self.numbers is None else self.numbers[codes], self.unit, self.levels, codes)
+        whole = not self.unit and all(isinstance(level, int) for level in self.levels)
+        return Column(None if self.numbers is None else self.numbers[codes], self.unit, self.levels, codes, whole)
 
 
 class _Bounded(Spec):
@@ -281,7 +284,8 @@ class Drawn(_Bounded):
 
             first, last = self._kept()
             values = self._shape().value(ndtri(np.clip(first + shares * (last - first), TINY, 1 - TINY)))
-        return Column(np.rint(values) if self.whole else values, unit)
+        whole = self.whole or self.kind == "integers"
+        return Column(np.rint(values) if self.whole else values, unit, whole=whole and not unit)
 
 
 BOUNDED = ("uniform", "log_uniform", "integers")

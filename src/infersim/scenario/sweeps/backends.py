@@ -10,7 +10,7 @@ import contextlib
 import itertools
 import os
 import socket
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from typing import TYPE_CHECKING, Any
 
 from infersim.errors import InferSimError, SpecError, UnknownNameError, did_you_mean
@@ -24,7 +24,7 @@ CONNECT_SECONDS = 5.0
 """How long a scheduler may take to answer."""
 Chunk = tuple[int, int, int]
 """Number of a chunk, its first point, and the point behind its last one."""
-Done = Iterator[tuple[int, "pa.Table"]]
+Done = Generator[tuple[int, "pa.Table"], None, None]
 
 
 def answered(task: Task, chunks: Iterable[Chunk], *, backend: str, workers: int | None, address: str | None) -> Done:

@@ -92,7 +92,7 @@ class _Answers:
             if values is not None:
                 if name not in self.figures:
                     self.figures[name] = np.full(len(self.errors), np.nan)
-                self.figures[name][rows] = values
+                self.figures[name][rows] = np.where(np.isfinite(values), values, np.nan)
 
 
 def _answer_alone(base: Mapping[str, Any], overrides: Mapping[str, Any], row: int, found: _Answers) -> None:
@@ -131,7 +131,7 @@ def _answer_together(
     """Points that differ in arrays only, in array passes; False where their scenario is no closed form that takes arrays."""
     try:
         scenario = resolve(base, _overrides(columns, int(rows[0])))
-        if not _takes_arrays(scenario):
+        if not takes_arrays(scenario):
             return False
         try:
             setup, load = scenario.setup, scenario.setup.workload.steady()
@@ -156,7 +156,7 @@ def _answer_together(
     return True
 
 
-def _takes_arrays(scenario: Scenario) -> bool:
+def takes_arrays(scenario: Scenario) -> bool:
     """Whether a scenario is a closed form whose lengths and load stand for themselves."""
     load = scenario.setup.workload
     shaped = (load.pairs, load.prefix, load.prefixes, load.sessions, load.trace)
@@ -168,7 +168,7 @@ _Arrays = dict[str, tuple[str, Array]]
 
 def _arrays(columns: Mapping[str, Column], count: int) -> tuple[npt.NDArray[np.bool_], _Arrays]:
     """Which points may be answered in arrays, and the arrays: field -> (what the closed form calls it, values in SI)."""
-    plain, found = np.ones(count, dtype=bool), {}
+    plain, found = np.ones(count, dtype=bool), _Arrays()
     for field, column in columns.items():
         if field not in ARRAYS or column.numbers is None:
             continue
@@ -211,7 +211,8 @@ def _table(
 
     told: dict[str, Any] = {"point": pa.array(np.arange(start, start + len(errors)))}
     for field, column in columns.items():
-        told[field] = pa.array(column.numbers) if column.numbers is not None else _words(column)
+        numbers = column.numbers if column.numbers is None or not column.whole else column.numbers.astype(np.int64)
+        told[field] = pa.array(numbers) if numbers is not None else _words(column)
     told["error"] = pa.array(errors, type=pa.string()).dictionary_encode()
     told |= {name: pa.array(values, from_pandas=True) for name, values in figures.items()}
     return pa.table(told)

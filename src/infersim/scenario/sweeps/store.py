@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from infersim.errors import SpecError
+from infersim.serving.export import replace_file
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -61,9 +62,9 @@ class Store:
         import pyarrow.parquet as pq
 
         words = [field.name for field in rows.schema if pa.types.is_dictionary(field.type)]
-        path = self.part(chunk)
-        with _whole(path) as unfinished:
-            pq.write_table(rows, unfinished, use_dictionary=words, store_schema=False)
+        replace_file(
+            self.part(chunk), lambda file: pq.write_table(rows, file, use_dictionary=words, store_schema=False)
+        )
 
 
 def open_store(folder: Path, manifest: Mapping[str, Any], *, resume: bool) -> Store:
@@ -81,23 +82,23 @@ def open_store(folder: Path, manifest: Mapping[str, Any], *, resume: bool) -> St
         other = [name for name in SAME if held.get(name) != manifest[name]]
         if other:
             raise SpecError(_another(other, held, manifest), file=folder)
-        manifest = manifest | {"chunk_points": held["chunk_points"]}
+        manifest = {**manifest, "chunk_points": held["chunk_points"]}
     elif resume and parts:
         raise SpecError(f"holds part-*.parquet without a {MANIFEST}: name another folder", file=folder)
     else:
         for part in parts:
             part.unlink()
-    for left in folder.glob(".*.unfinished"):
+    for left in folder.glob(".part-*.partial"):
         left.unlink(missing_ok=True)
-    with _whole(file) as unfinished:
-        unfinished.write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
+    text = json.dumps(manifest, indent=1) + "\n"
+    replace_file(file, lambda path: path.write_text(text, encoding="utf-8"))
     return Store(folder, manifest["points"], manifest["chunk_points"])
 
 
 def read_manifest(file: Path) -> dict[str, Any]:
     """The manifest of a sweep. SpecError where it is none."""
     try:
-        found = json.loads(file.read_text(encoding="utf-8"))
+        found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise SpecError(f"cannot be read: {error}", file=file) from error
     whole = isinstance(found, dict) and all(isinstance(found.get(name), int) for name in ("points", "chunk_points"))
@@ -114,14 +115,3 @@ def _another(other: list[str], held: Mapping[str, Any], manifest: Mapping[str, A
     }  # fmt: skip
     what = " and ".join(told[name] for name in other if name != "points" or other == ["points"])
     return f"holds a sweep {what}: name another folder, or start afresh in this one"
-
-
-@contextlib.contextmanager
-def _whole(path: Path) -> Iterator[Path]:
-    """A file to write that takes the place of ``path`` once it is whole."""
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.unfinished")
-    try:
-        yield unfinished
-        os.replace(unfinished, path)
-    finally:
-        unfinished.unlink(missing_ok=True)
