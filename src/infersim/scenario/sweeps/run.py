@@ -56,8 +56,7 @@ def run_sweep(
     (3, 0, True)
     """
     base = scenario.tree if isinstance(scenario, Scenario) else Fields(scenario)
-    spec = _design(base, design)
-    _check_fields(base, spec)
+    spec = read_design(base, design)
     try:
         import pyarrow  # noqa: F401
     except ImportError as error:
@@ -89,11 +88,17 @@ def run_sweep(
     return SweepResult(Path(folder), spec.size, spec.fields, time.perf_counter() - started, now)
 
 
-def _design(base: Mapping[str, Any], given: SweepSpec | Mapping[str, Any] | None) -> SweepSpec:
-    if isinstance(given, SweepSpec):
-        return given
-    if given is not None:
-        return validate(SweepSpec, given)
+def read_design(
+    scenario: Scenario | Mapping[str, Any], given: SweepSpec | Mapping[str, Any] | None = None
+) -> SweepSpec:
+    """The design of a sweep over a scenario, by default the one in its section ``sweep``. SpecError for whatever is wrong with it."""
+    base = scenario.tree if isinstance(scenario, Scenario) else scenario
+    spec = given if isinstance(given, SweepSpec) else _own_design(base) if given is None else validate(SweepSpec, given)
+    _check_fields(base, spec)
+    return spec
+
+
+def _own_design(base: Mapping[str, Any]) -> SweepSpec:
     own = base.get("sweep")
     if own is None:
         raise SpecError(

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from infersim.errors import SpecError
-from infersim.serving.export import replace_file
+from infersim.files import replace_file
 
 if TYPE_CHECKING:
     import pyarrow as pa
