@@ -10,7 +10,7 @@ import contextlib
 import itertools
 import os
 import socket
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from infersim.errors import InferSimError, SpecError, UnknownNameError, did_you_mean
@@ -29,18 +29,25 @@ Chunk = tuple[int, int, int]
 Done = Generator[tuple[int, "pa.Table"], None, None]
 
 
-def answered(task: Task, chunks: Iterable[Chunk], *, backend: str, workers: int | None, address: str | None) -> Done:
-    """The rows of every chunk as they are done. SpecError where the backend is unknown, missing or does not answer."""
+def check_backend(backend: str, workers: int | None, address: str | None) -> None:
+    """SpecError where there is no such backend, or not with these workers or this address."""
     if backend not in BACKENDS:
         raise UnknownNameError(f"no backend is called {backend!r}; {did_you_mean(backend, BACKENDS)}", field="backend")
     if workers is not None and workers < 1:
         raise SpecError(f"is one or more, got {workers}", field="workers")
     if address is not None and backend not in ("dask", "ray"):
         raise SpecError(f"is of a cluster: write backend dask or ray with it, not {backend}", field="address")
+
+
+def answered(task: Task, chunks: Sequence[Chunk], *, backend: str, workers: int | None, address: str | None) -> Done:
+    """The rows of every chunk as they are done; one chunk alone needs no processes. SpecError where a backend is missing or does not
+    answer."""
+    if backend == "processes" and len(chunks) < 2:
+        backend = "serial"
     return BACKENDS[backend](task, chunks, workers or os.cpu_count() or 1, address)
 
 
-def _serial(task: Task, chunks: Iterable[Chunk], workers: int, address: str | None) -> Done:
+def _serial(task: Task, chunks: Sequence[Chunk], workers: int, address: str | None) -> Done:
     for chunk, start, stop in chunks:
         yield chunk, task.chunk(start, stop)
 
@@ -49,7 +56,7 @@ def _run(task: Task, chunk: Chunk) -> tuple[int, pa.Table]:
     return chunk[0], task.chunk(*chunk[1:])
 
 
-def _processes(task: Task, chunks: Iterable[Chunk], workers: int, address: str | None) -> Done:
+def _processes(task: Task, chunks: Sequence[Chunk], workers: int, address: str | None) -> Done:
     """One process per core; numpy and BLAS keep to one thread in each."""
     from joblib import Parallel, delayed, parallel_config
     from joblib.externals.loky.process_executor import TerminatedWorkerError
@@ -64,14 +71,14 @@ def _processes(task: Task, chunks: Iterable[Chunk], workers: int, address: str |
             ) from error
 
 
-def _dask(task: Task, chunks: Iterable[Chunk], workers: int, address: str | None) -> Done:
+def _dask(task: Task, chunks: Sequence[Chunk], workers: int, address: str | None) -> Done:
     """A Dask cluster at ``address``, or one of this machine's cores."""
     distributed, own = _imported("distributed", "dask"), address is None
     with contextlib.ExitStack() as stack:
         if address is None:
-            from distributed.deploy.subprocess import SubprocessCluster as subprocess_cluster
+            from distributed.deploy.subprocess import SubprocessCluster
 
-            cluster = subprocess_cluster(
+            cluster = SubprocessCluster(
                 n_workers=workers, threads_per_worker=1, dashboard_address=":0", silence_logs=50
             )
             address = stack.enter_context(cluster)
@@ -105,7 +112,7 @@ def _dask(task: Task, chunks: Iterable[Chunk], workers: int, address: str | None
             yield result
 
 
-def _ray(task: Task, chunks: Iterable[Chunk], workers: int, address: str | None) -> Done:
+def _ray(task: Task, chunks: Sequence[Chunk], workers: int, address: str | None) -> Done:
     """A Ray cluster at ``address`` or the one this process is connected to; else one of this machine's cores."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     ray = _imported("ray", "ray")
@@ -148,7 +155,7 @@ def _start_ray(ray: Any, workers: int, address: str | None) -> None:
         raise _unreachable(address, RAY, error) from error
 
 
-BACKENDS: dict[str, Callable[[Task, Iterable[Chunk], int, str | None], Done]] = {
+BACKENDS: dict[str, Callable[[Task, Sequence[Chunk], int, str | None], Done]] = {
     "processes": _processes, "serial": _serial, "dask": _dask, "ray": _ray,
 }  # fmt: skip
 
