@@ -94,8 +94,8 @@ def main(arguments: list[str] | None = None) -> int:
         code = _complain(str(error), ExitCode.MISSED)
     except InferSimError as error:
         code = _complain(str(error), ExitCode.BAD_INPUT)
-    except KeyboardInterrupt as stopped:
-        code = _complain("; ".join(["interrupted", *getattr(stopped, "__notes__", ())]), ExitCode.INTERRUPTED)
+    except KeyboardInterrupt:
+        code = _complain("interrupted", ExitCode.INTERRUPTED)
     except BrokenPipeError:
         command.silence()
         code = ExitCode.ANSWERED

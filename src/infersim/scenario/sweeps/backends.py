@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import logging
 import os
 import socket
+import warnings
 from collections.abc import Callable, Generator, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +26,8 @@ CONNECT_SECONDS = 5.0
 """How long a scheduler may take to answer ..."""
 START_SECONDS = 60.0
 """... and the workers of this machine to start."""
+IDLE_SECONDS = 20
+"""After which a process without work ends: those of a run that was killed, too."""
 Chunk = tuple[int, int, int]
 """Number of a chunk, its first point, and the point behind its last one."""
 Done = Generator[tuple[int, "pa.Table"], None, None]
@@ -61,14 +65,20 @@ def _processes(task: Task, chunks: Sequence[Chunk], workers: int, address: str |
     from joblib import Parallel, delayed, parallel_config
     from joblib.externals.loky.process_executor import TerminatedWorkerError
 
-    with parallel_config(backend="loky", inner_max_num_threads=1, max_nbytes=None):
+    with parallel_config(backend="loky", inner_max_num_threads=1, max_nbytes=None, idle_worker_timeout=IDLE_SECONDS):
         pool = Parallel(n_jobs=workers, return_as="generator_unordered", batch_size=1, pre_dispatch=AHEAD * workers)
+        results = pool(delayed(_run)(task, chunk) for chunk in chunks)
         try:
-            yield from pool(delayed(_run)(task, chunk) for chunk in chunks)
+            for done in results:  # noqa: UP028 - closed below
+                yield done
         except TerminatedWorkerError as error:
             raise InferSimError(
                 f"a worker process came to an end, for want of memory perhaps ({workers} were at work)"
             ) from error
+        finally:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", UserWarning)  # that chunks under way are given up is told by the caller
+                results.close()
 
 
 def _dask(task: Task, chunks: Sequence[Chunk], workers: int, address: str | None) -> Done:
@@ -78,10 +88,10 @@ def _dask(task: Task, chunks: Sequence[Chunk], workers: int, address: str | None
         if address is None:
             from distributed.deploy.subprocess import SubprocessCluster
 
-            cluster = SubprocessCluster(
-                n_workers=workers, threads_per_worker=1, dashboard_address=":0", silence_logs=50
-            )
-            address = stack.enter_context(cluster)
+            cluster = SubprocessCluster(n_workers=workers, threads_per_worker=1, dashboard_address=":0", silence_logs=logging.CRITICAL,
+                                        worker_class="distributed.Worker", worker_kwargs={"silence_logs": logging.CRITICAL})  # fmt: skip
+            stack.callback(_close_quietly, cluster)
+            address = cluster.scheduler_address
         else:
             _reach(address, DASK)
         try:
@@ -110,6 +120,11 @@ def _dask(task: Task, chunks: Sequence[Chunk], workers: int, address: str | None
             for chunk in itertools.islice(waiting, 1):
                 done.add(submit(chunk))
             yield result
+
+
+def _close_quietly(cluster: Any) -> None:
+    with contextlib.suppress(Exception):  # Ctrl-C reaches its processes as well, which may be gone
+        cluster.close(timeout=3)
 
 
 def _ray(task: Task, chunks: Sequence[Chunk], workers: int, address: str | None) -> Done:
