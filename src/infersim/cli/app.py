@@ -31,13 +31,14 @@ from infersim.cli.run import run
 from infersim.cli.schema import schema
 from infersim.cli.simulate import simulate
 from infersim.cli.size import size
+from infersim.cli.sweep import sweep
 from infersim.cli.validate import validate
 from infersim.errors import DoesNotFitError, InferSimError, NoPlanError
 
 COMMANDS = {
     "Predict": (estimate, simulate),
     "Decide": (plan, compare, cost, size),
-    "Work from a file": (init, run, schema),
+    "Work from a file": (init, run, sweep, schema),
     "Hand over": (launch, report),
     "On file": (models, hardware, prices, calibrations),
     "Measure": (bench, calibrate, validate),

@@ -38,6 +38,9 @@ def with_general_options(function: Callable[..., None]) -> Callable[..., None]:
         except BrokenPipeError:
             silence()
             raise typer.Exit(ExitCode.ANSWERED) from None
+        except KeyboardInterrupt as stopped:  # which typer ends without a word
+            typer.echo("; ".join(["error: interrupted", *getattr(stopped, "__notes__", ())]), err=True)
+            raise typer.Exit(ExitCode.INTERRUPTED) from None
         finally:
             note(f"{time.perf_counter() - started:.2f} s")
 
