@@ -104,7 +104,7 @@ def test_samplers_in_an_estimate() -> None:
         name: deployment(concurrency=256, sampler=name).tpot for name in ("greedy", "top_k_top_p", "top_k_top_p_sort")
     }
     assert tpot["greedy"] < tpot["top_k_top_p"] < tpot["top_k_top_p_sort"] - 1e-3
-    assert sampling_passes("greedy+penalties+logprobs").passes == 1 + 5 + 3
+    assert sampling_passes("greedy+penalties+logprobs").passes == 1 + 4 + 3
     assert deployment(sampler="top_p+penalties").tpot > deployment(sampler="top_p").tpot
     for wrong in ("top_q", "greedy+penalty", ""):
         with pytest.raises(SpecError, match="sampler"):

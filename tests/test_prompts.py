@@ -451,7 +451,7 @@ def test_conversations_beside_the_simulator(
     knobs = infersim.EngineKnobs(num_gpu_blocks_override=blocks, enable_prefix_caching=True)
     served = deployment(knobs=knobs, input_tokens=system + said + new, output_tokens=output)
     traffic = Traffic.model_validate({
-        "input_tokens": new, "output_tokens": output, "arrivals": poisson(rate / turns), "num_requests": 9000,
+        "input_tokens": new, "output_tokens": output, "arrivals": poisson(rate / turns), "num_requests": 6000,
         "prefixes": {"tokens": system} if system else None, "sessions": {"turns": turns, "think": f"{think} s"},
     })  # fmt: skip
     simulated = simulate_deployment(served, traffic, seed=0)

@@ -154,7 +154,10 @@ def estimate(
         bool, typer.Option("--fixed-lengths", help="All requests are alike.", rich_help_panel=WORKLOAD)
     ] = False,
     sampler: Annotated[
-        str, typer.Option(help="greedy, temperature, top_k_top_p ...", rich_help_panel=WORKLOAD)
+        str,
+        typer.Option(
+            help="greedy, temperature, top_p, top_k_top_p_sort ...; +penalties, +logprobs.", rich_help_panel=WORKLOAD
+        ),
     ] = "greedy",
     target: Annotated[
         str | None, typer.Option(help="ttft=800ms,tpot=40ms: exit 1 where missed.", rich_help_panel=WORKLOAD)

@@ -15,7 +15,7 @@ from infersim.predict.estimate import Estimate
 from infersim.prompts.bill import ApiBill, api_bill
 from infersim.prompts.cache import hit_rate
 from infersim.prompts.layout import Prefix, best_order
-from infersim.prompts.serving import Caching, Point, caching, point, pool_hit_rate, prefill_seconds
+from infersim.prompts.serving import Caching, Point, caching, point, pool_hit_rate, prefill_seconds, with_prompt
 from infersim.prompts.spec import PromptLayout, read_layout
 
 SIZES = np.geomspace(0.02, 8.0, 18)
@@ -38,6 +38,11 @@ class PromptAnswer:
     @property
     def requests_per_second(self) -> float:
         return self.layout.requests_per_second or self.now.at.requests_per_second
+
+    @property
+    def served(self) -> Estimate:
+        """The deployment under this prompt, in the best order, with the hit rate that follows."""
+        return with_prompt(self.deployment, self.layout.tokens, self.best.cached_tokens)
 
     @property
     def replica_usd_per_second(self) -> float | None:

@@ -132,10 +132,8 @@ def caching(layout: PromptLayout, deployment: Estimate) -> Caching:
         cached = float(hit_tokens(paying @ (counts * block), tokens))
         at = point(deployment, tokens, cached, layout.requests_per_second)
     tiers = _tiers(layout, deployment, hits, times, counts * block, per_token)
-    fetching = sum(
-        tier.reload_seconds * tier.share * tokens / max(float((counts * block * (hits[-1] > 0)).sum()), 1.0)
-        for tier in tiers[1:] if tier.pays
-    )  # fmt: skip
+    whole = max(float((counts * block * (hits[-1] > 0)).sum()), 1.0)
+    fetching = sum(tier.reload_seconds * tier.share * tokens / whole for tier in tiers if tier.pays)
     return Caching(
         layout.names, tuple(paying.tolist()), tokens, cached, tiers, at, at.ttft + fetching,
         prefill_seconds(deployment, tokens, cached),
