@@ -95,6 +95,9 @@ def test_rows_in_passes(suffix: str, low: float, high: float) -> None:
         if row[2] == 131_072 and row[0] in {m + suffix for m in ("top_k", "top_p", "top_k_top_p")}
     ]
     assert rows
+    if not suffix:  # FlashInfer, 2025-03-10: more than half of the time of sampling in vLLM is saved
+        sorting = {row[:3]: row[3] for row in sampler_rows() if row[0].endswith("_sort")}
+        assert all(seconds < 0.5 * sorting[f"{name}_sort", batch, vocab] for name, batch, vocab, seconds in rows)
     assert all(low <= seconds / (4 * batch * vocab / 3.35e12) <= high for _, batch, vocab, seconds in rows)
 
 
@@ -292,13 +295,16 @@ def test_forced_tokens_skip_steps() -> None:
 # -- comparisons -------------------------------------------------------------------------------------------------------
 
 
-def test_greedy_is_the_estimate() -> None:
+@pytest.mark.parametrize(
+    "options", [{}, {"num_requests": 320}, {"replicas": 2, "prefix_hit": 0.5}, {"concurrency": 600}]
+)
+def test_greedy_is_the_estimate(options: dict[str, Any]) -> None:
     """Without extras the comparison says what the deployment itself says."""
-    served = deployment(price_per_hour=2.0)
+    served = deployment(price_per_hour=2.0, **options)
     found = decode_with(served, DecodingMethod())
     assert (found.ttft, found.tpot, found.e2e) == pytest.approx((served.ttft, served.tpot, served.e2e))
     assert found.requests_per_second == pytest.approx(served.requests_per_second)
-    assert found.usd == pytest.approx(2.0 / 3600 / served.requests_per_second)
+    assert found.usd == pytest.approx(2.0 * served.devices / 3600 / served.requests_per_second)
     assert found.generated_tokens == found.output_tokens == 300
 
 

@@ -294,7 +294,7 @@ def test_static_first() -> None:
     assert found.saved_usd_per_day == pytest.approx(found.saved_seconds * found.deployment.price_per_hour * 3 * 24)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(
     tokens=st.lists(st.integers(1, 4000), min_size=1, max_size=4),
     variants=st.lists(st.integers(1, 2000), min_size=4, max_size=4),

@@ -106,7 +106,11 @@ def answer(spec: DecodingSpec | Mapping[str, Any], deployment: Estimate) -> Deco
     >>> [one.method.label for one in found.results]
     ['greedy', 'top_p']
     """
-    read = spec if isinstance(spec, DecodingSpec) else validate(DecodingSpec, dict(spec))
+    read = (
+        spec
+        if isinstance(spec, DecodingSpec)
+        else validate(DecodingSpec, dict(spec) if isinstance(spec, Mapping) else spec)
+    )
     compared = compare(deployment, read.methods, read.output_tokens)
     if not read.acceptance_tables:
         return compared
