@@ -434,6 +434,8 @@ def test_bad_specs(given: dict[str, Any], words: tuple[str, ...]) -> None:
 def test_what_cannot_be_decoded() -> None:
     with pytest.raises(DoesNotFitError, match="sequences of one request"):
         one({"sampler": "temperature", "answers": 1000}, output_tokens=4000)
+    with pytest.raises(SpecError, match="more than the 131,072"):
+        one({"sampler": "temperature", "thinking": 200_000})
     embedding = next(name for name in names("models") if infersim.load_model(name).task != "generate")
     with pytest.raises(UnsupportedError, match="does not generate"):
         decode_with(infersim.estimate(embedding, GPU, input_tokens=100), DecodingMethod())

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import infersim
-from infersim.errors import InferSimError, SpecError, UnknownNameError
+from infersim.errors import DoesNotFitError, InferSimError, SpecError, UnknownNameError
 from infersim.predict.estimate import Estimate
 from infersim.prompts.answer import answer
 from infersim.prompts.api import (
@@ -425,6 +425,18 @@ def test_bad_layouts(given: dict[str, Any], words: tuple[str, ...]) -> None:
     with pytest.raises(InferSimError) as error:
         answer(given, deployment())
     assert all(word in str(error.value) for word in words), str(error.value)
+
+
+def test_prompts_that_cannot_be_served() -> None:
+    with pytest.raises(SpecError, match="more than the 131,072"):
+        answer({"segments": [{"name": "library", "tokens": 200_000}]}, deployment())
+    with pytest.raises(SpecError, match="no cache that prompts could share"):
+        answer({"segments": [SYSTEM]}, infersim.estimate("state-spaces/mamba2-2.7b", GPU))
+    few = deployment(knobs=infersim.EngineKnobs(num_gpu_blocks_override=200))
+    with pytest.raises(DoesNotFitError, match="holds"):
+        answer({"segments": [SYSTEM, TENANT]}, few)
+    window = answer({"segments": [SYSTEM, QUESTION]}, infersim.estimate("mistralai/Mistral-7B-v0.1", GPU))
+    assert window.now.hit_rate > 0.8
 
 
 def test_bad_numbers() -> None:

@@ -21,7 +21,7 @@ from infersim.decoding.grammars import (
 )
 from infersim.decoding.outputs import Outputs, answer_tokens, any_correct, majority_correct
 from infersim.decoding.spec import DecodingMethod
-from infersim.errors import DoesNotFitError, UnsupportedError
+from infersim.errors import DoesNotFitError, SpecError, UnsupportedError
 from infersim.predict.estimate import Estimate
 from infersim.predict.latency import SteadyState, steady_state
 from infersim.predict.memory import memory_report
@@ -137,6 +137,10 @@ def _prepared(deployment: Estimate, method: DecodingMethod, outputs: Outputs) ->
     drafter, memory = deployment.drafter, deployment.memory
     parts = (deployment.model, deployment.parallelism, deployment.precision, deployment.machine)
     longest = workload.longest_sequence(True)
+    most = min(deployment.model.max_position_embeddings or math.inf, deployment.knobs.max_model_len or math.inf)
+    if longest > most:
+        raise SpecError(f"{method.label}: a mean of {longest:,.0f} tokens in and out is more than the {most:,.0f} that "
+                        f"{deployment.model.name} takes", field="methods")  # fmt: skip
     if method.speculation is not None:
         drafter = resolve_drafter(
             deployment.model,
