@@ -5,6 +5,7 @@ Beside draws each knows its first two moments, whole and below a limit, which is
 
 from __future__ import annotations
 
+import functools
 import math
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, cast
@@ -166,7 +167,12 @@ class EmpiricalTime(Spec):
             raise ValueError("needs one weight per value, not all zero")
         return self
 
-    @property
+    @functools.cached_property
+    def _table(self) -> tuple[Times, Times]:
+        """Values, and the chance of each and of those before it."""
+        return np.asarray(self.values), np.cumsum(self._chances)
+
+    @functools.cached_property
     def _chances(self) -> Times:
         weights = np.ones(len(self.values)) if self.weights is None else np.asarray(self.weights)
         return np.asarray(weights / weights.sum())
@@ -181,7 +187,10 @@ class EmpiricalTime(Spec):
         return float(inside.sum()), float(inside @ values), float(inside @ values**2)
 
     def sample(self, generator: np.random.Generator, count: int) -> Times:
-        return generator.choice(np.asarray(self.values), size=count, p=self._chances)
+        values, until = self._table
+        return np.asarray(
+            values[np.minimum(np.searchsorted(until, generator.random(count), side="right"), len(values) - 1)]
+        )
 
 
 Kind = Always | ExponentialTime | UniformTime | LogNormalTime | EmpiricalTime
