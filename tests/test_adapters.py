@@ -141,7 +141,7 @@ def test_what_does_not_fit_has_sizes_and_no_times() -> None:
 def test_bad_schemes_get_a_kind_sentence() -> None:
     with pytest.raises(SpecError, match="no precision is called 'fp9'; did you mean"):
         quantisation.answer({"schemes": ["fp9"]}, BASE)
-    with pytest.raises(SpecError, match="did you mean 'schemes'?"):
+    with pytest.raises(SpecError, match=r"did you mean 'schemes'\?"):
         quantisation.answer({"scheme": ["fp8"]}, BASE)
 
 
@@ -229,8 +229,8 @@ def test_many_adapters_pay_in_launches_bytes_and_room() -> None:
     assert 0.5e-3 < few.added_decode < few.added_decode + 1e-9 < lots.added_decode < 4e-3
     assert few.tpot > BASE.tpot
     assert lots.max_sequences() < few.max_sequences() <= few.max_sequences(0)
-    assert lots.hit_rate == 1
-    assert lots.ttft == BASE.ttft + lots.added_prefill
+    assert lots.hit_rate == pytest.approx(1)
+    assert lots.ttft == pytest.approx(BASE.ttft + lots.added_prefill)
     assert lots.merged_devices == 200
     told = json.loads(json.dumps(lots.to_dict()))
     assert told["trade_off"]["max_sequences"][0] == told["base_max_sequences"]
@@ -253,7 +253,7 @@ def test_a_skewed_crowd_of_adapters_needs_few_resident_ones() -> None:
 def test_more_than_fit_are_refused_with_how_many_would() -> None:
     with pytest.raises(DoesNotFitError, match=r"at most \d+ fit"):
         many.answer({"count": 5000, "resident": 2000}, BASE)
-    with pytest.raises(SpecError, match="did you mean 'resident'?"):
+    with pytest.raises(SpecError, match=r"did you mean 'resident'\?"):
         many.answer({"count": 5, "residents": 2}, BASE)
 
 

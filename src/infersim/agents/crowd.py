@@ -27,7 +27,7 @@ from infersim.serving.simulate import simulate_deployment
 from infersim.serving.traffic import Sessions, SharedPrefixes, Traffic
 from infersim.specs.workload import Workload
 
-ROUNDS, TASKS = 5, 800
+ROUNDS, TASKS = 5, 500
 """Tasks per session, and in all, that are simulated at least; the first and the last of each session are not counted."""
 KEPT = 1000
 MOST_REQUESTS = 400_000
