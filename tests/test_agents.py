@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import time
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -268,6 +270,49 @@ def test_moments_of_lengths_are_those_of_their_draws(told: Any) -> None:
     mean, variance = mean_and_variance(lengths)
     sample = lengths.sample(np.random.default_rng(0), 200_000)
     assert (sample.mean(), sample.var()) == pytest.approx((mean, variance), rel=0.02)
+
+
+def test_all_kinds_of_states_together() -> None:
+    """Parallel branches enter the chain by simulated moments: twice the sampling error."""
+    inner = {
+        "start": "t",
+        "states": {"t": tool({"exponential": {"mean": "2 s"}}, "success", success=0.9, price="0.02 USD")},
+    }
+    asking = {"start": "c", "states": {"c": call(2000, 100, "success")}}
+    states = {
+        "plan": call(
+            400,
+            {"lognormal": {"mean": 200, "cv": 0.8}},
+            {"fan": 0.3, "ask": 0.2, "look": 0.3, "success": 0.2},
+            prefix_tokens=1000,
+        ),
+        "fan": {"kind": "parallel", "branches": {"a": inner, "b": asking}, "next": "plan", "on_failure": "look"},
+        "ask": {"kind": "human", "time": {"exponential": {"mean": "60 s"}}, "next": "plan"},
+        "look": tool({"lognormal": {"mean": "3 s", "cv": 1}}, "plan", success=0.8, retries=1, on_failure="plan"),
+    }
+    found = answer({"start": "plan", "states": states, "models": {"api": API}, "cache": {"lifetime": "4 s"}, "limits": {"max_turns": 15}},
+                   runs=40_000)  # fmt: skip
+    for metric in METRICS:
+        mean, sd = found.chain[metric]
+        assert abs(found.walk.of(metric).mean() - mean) < 10 * sd / math.sqrt(found.walk.runs), metric
+        assert found.walk.of(metric).std() == pytest.approx(sd, rel=0.03), metric
+
+
+def test_a_hundred_thousand_tasks_take_less_than_a_second() -> None:
+    """Some 400,000 tasks a second on one core, of five calls and four tools each; a slow machine may take three times as long."""
+    begun = time.process_time()
+    answer(LOOP, runs=100_000)
+    assert time.process_time() - begun < 3.0
+
+
+@pytest.mark.parametrize(
+    "file", sorted((Path(__file__).parents[1] / "examples" / "workflows").glob("*.yaml")), ids=lambda path: path.stem
+)
+def test_example_workflows_read_and_run(file: Path) -> None:
+    workflow = read_workflow(file).model_copy(update={"crowd": None})
+    found = answer(workflow, OWN, runs=500)
+    assert found.mean("usd") > 0
+    assert 0.5 < found.success <= 1
 
 
 # -- guards, caches, residency ---------------------------------------------------------------------------------------------

@@ -53,15 +53,15 @@ def residency(
 
 
 def residency_on(deployed: Deployed, pause: Numbers, context: Numbers) -> Residency:
-    """The same for a conversation of ``context`` tokens on a deployment at its load. Offloading takes the host link."""
+    """The same for a conversation of ``context`` tokens on a deployment at its load. Computing it again takes what its prefill adds to
+    the time to first token; offloading takes the host link."""
     one = deployed.deployment
     state, workload = one.state, one.workload
     assert state is not None
     rates, ranks = one.memory.rates, one.memory.attention_ranks
     others = float(state.running) / ranks * float(rates.bytes(workload.input_tokens + workload.output_tokens / 2))
-    again = deployed.call(np.maximum(context, 1.0), 1.0)
-    waits = one.ttft - deployed.call(workload.input_tokens, 1.0, workload.cached_tokens).ttft
-    recompute = np.asarray(again.ttft) - waits
+    tokens = np.maximum(np.asarray(context, dtype=float), 2.0)
+    recompute = np.asarray(deployed.call(tokens, 1.0).ttft) - deployed.call(tokens, 1.0, tokens - 1).ttft
     return residency(
         pause, rates.bytes(context), others, recompute=recompute, transfer_rate=one.machine.host_copy_bandwidth
     )
