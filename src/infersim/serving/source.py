@@ -301,8 +301,8 @@ class ReactiveSource:
         said = sequence.prompt + sequence.output
         if turns < 1 or not self._left:
             return False
-        drawn, output, shared, priority = self._turn_draws.next()
-        prompt = said + drawn - sum(tokens for _, tokens in shared)  # the shared prefix is at the start already
+        drawn, output, again, priority = self._turn_draws.next()
+        prompt = said + drawn - sum(tokens for _, tokens in again)  # the shared prefix stands at the start already
         if (sessions.max_context is not None and prompt > sessions.max_context) or not self._fits(prompt, output):
             return False
         pause = float(sessions.think.sample(self._draws.session_generator, 1)[0])
