@@ -435,6 +435,19 @@ def test_a_crowd_keeps_below_the_bounds_and_near_mean_value_analysis(crowd: Agen
     assert float(crowd.residency.hold) > 0
 
 
+def test_what_the_pool_keeps_of_conversations_is_what_the_simulator_finds() -> None:
+    """A pool that is too small for all that wait: Che's argument for sessions against the block cache of the simulator."""
+    slow = AGENT["states"] | {"run": tool({"lognormal": {"mean": "20 s", "cv": 1}}, "think")}
+    told = answer(AGENT | {"states": slow, "crowd": {"sessions": 160, "think": "5 s"}}, OWN)
+    found = told.crowd
+    assert found is not None
+    assert 0.2 < found.survival < 0.95
+    calls, prefix, new = told.mean("calls"), 2000, 400
+    prompt = told.mean("prompt_tokens") / calls
+    later = found.survival * (prompt + 100 - new) + (1 - found.survival) * prefix
+    assert found.run.prefix_hit_rate == pytest.approx((prefix + (calls - 1) * later) / (calls * prompt), abs=0.1)
+
+
 def test_the_answer_is_a_value_with_units_and_a_short_table(crowd: AgentAnswer) -> None:
     told = json.loads(json.dumps(crowd.to_dict()))
     assert told["latency_s"]["p95"] > told["latency_s"]["mean"] > 0

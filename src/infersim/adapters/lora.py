@@ -16,6 +16,7 @@ from infersim.errors import SpecError, UnsupportedError
 from infersim.ops.base import Numbers, Op
 from infersim.ops.matmul import Gemm
 from infersim.ops.memory import Elementwise
+from infersim.prompts.cache import characteristic_time, items
 from infersim.specs.deployment import Parallelism
 from infersim.specs.model import MixtureOfExperts, ModelSpec, Projection
 from infersim.specs.precision import FORMATS, number_format
@@ -159,6 +160,18 @@ def resident_hit_rate(shares: Numbers, resident: int) -> float:
     0.25
     """
     return float(np.sort(np.asarray(shares))[::-1][: max(resident, 0)].sum())
+
+
+def recent_hit_rate(shares: Numbers, resident: int) -> float:
+    """The same where the ``resident`` most recently used ones are kept, as engines do: by Che's approximation.
+
+    >>> round(recent_hit_rate(popularity(100), 25), 3), round(recent_hit_rate(popularity(100, 1.0), 25), 2)
+    (0.25, 0.62)
+    """
+    if resident >= np.size(shares):
+        return 1.0
+    wanted = items(shares, 1.0)
+    return wanted.hit_share(characteristic_time(wanted, float(resident)))
 
 
 def swap_seconds(adapter_bytes: Numbers, host_bandwidth: Numbers) -> Numbers:

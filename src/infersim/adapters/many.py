@@ -20,6 +20,7 @@ from infersim.adapters.lora import (
     adapter_parameters,
     distinct_adapters,
     popularity,
+    recent_hit_rate,
     resident_hit_rate,
     swap_seconds,
 )
@@ -40,7 +41,7 @@ WIDTH = 80
 class AdaptersSpec(Spec):
     """``count`` adapters of one shape. The k-th most popular is asked for in proportion to 1 / k^``skew`` (0: all equally).
 
-    ``resident`` of them, the most popular, stay on the device (vLLM's ``max_loras``); None: as many as a tenth of the KV pool holds.
+    ``resident`` of them, those used last, stay on the device (vLLM's ``max_loras``); None: as many as a tenth of the KV pool holds.
     ``training_tokens``: what one adapter is trained on, all epochs together, for its price.
     """
 
@@ -86,7 +87,12 @@ class AdaptersAnswer:
 
     @property
     def hit_rate(self) -> float:
-        """Share of the requests whose adapter is on the device."""
+        """Share of the requests whose adapter is on the device, the most recently used ones being kept."""
+        return recent_hit_rate(self.shares, self.resident)
+
+    @property
+    def pinned_hit_rate(self) -> float:
+        """The same if the most popular ones were pinned there: the best there is."""
         return resident_hit_rate(self.shares, self.resident)
 
     @property
@@ -128,9 +134,7 @@ class AdaptersAnswer:
                 f"a step would hold {self.distinct:.0f} adapters and {self.resident} are resident: requests wait for a place"
             )
         if self.resident < self.spec.count:
-            found.append(
-                f"{self.spec.count - self.resident:,} adapters wait in host memory; where popularity shifts, more are swapped"
-            )
+            found.append(f"{self.spec.count - self.resident:,} adapters wait in host memory")
         return found
 
     @property
@@ -146,7 +150,7 @@ class AdaptersAnswer:
         return {
             "deployment": one.describe(), "adapters": self.spec.count, "rank": self.spec.adapter.rank, "skew": self.spec.skew,
             "parameters": self.parameters, "adapter_bytes": self.each, "resident": self.resident, "most_resident": self.most,
-            "distinct_in_batch": self.distinct, "hit_rate": self.hit_rate, "swap_s": self.swap,
+            "distinct_in_batch": self.distinct, "hit_rate": self.hit_rate, "pinned_hit_rate": self.pinned_hit_rate, "swap_s": self.swap,
             "ttft_s": self.ttft, "tpot_s": self.tpot, "base_ttft_s": one.ttft, "base_tpot_s": one.tpot,
             "added_decode_step_s": self.added_decode, "added_prefill_s": self.added_prefill,
             "resident_bytes": self.resident * self.each, "host_bytes": max(self.spec.count - self.resident, 0) * self.each,
@@ -155,7 +159,7 @@ class AdaptersAnswer:
             "usd_per_hour": None if hour is None else hour * one.devices,
             "merged_usd_per_hour": None if hour is None else hour * self.merged_devices,
             "trade_off": {"resident": counts.tolist(), "max_sequences": self.max_sequences(counts).tolist(),
-                          "hit_rate": [resident_hit_rate(self.shares, int(count)) for count in counts]},
+                          "hit_rate": [recent_hit_rate(self.shares, int(count)) for count in counts]},
             "training": [run.to_dict() for run in self.training], "warnings": self.warnings, "sources": self.sources,
         }  # fmt: skip
 

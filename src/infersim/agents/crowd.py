@@ -15,6 +15,7 @@ import numpy as np
 
 from infersim import units
 from infersim.agents.closed_loop import knee, mean_value_analysis, throughput_bound
+from infersim.agents.residency import idle_lifetime
 from infersim.agents.spec import Crowd
 from infersim.agents.walk import Walk
 from infersim.errors import SpecError
@@ -29,7 +30,7 @@ from infersim.specs.workload import Workload
 
 ROUNDS, TASKS = 5, 500
 """Tasks per session, and in all, that are simulated at least; the first and the last of each session are not counted."""
-KEPT = 1000
+KEPT = 4000
 MOST_REQUESTS = 400_000
 PERCENTS = (50, 90, 95, 99)
 
@@ -52,6 +53,10 @@ class CrowdAnswer:
     """Tasks per second of the saturated deployment, in closed form."""
     calls: float
     """Mean calls of the deployment per task."""
+    lifetime: float
+    """How long the KV pool keeps a conversation that waits, in closed form (``residency.idle_lifetime``) [s]."""
+    survival: float
+    """Share of the pauses that are shorter."""
 
     @property
     def bound(self) -> float:
@@ -82,11 +87,12 @@ class CrowdAnswer:
         rate, wait = self.theory
         return {
             "sessions": self.crowd.sessions, "think_s": self.crowd.think, "counted_tasks": len(self.times),
-            "tasks_per_s": self.tasks_per_second, "bound_tasks_per_s": self.bound, "knee_sessions": self.knee,
+            "tasks_per_s": _known(self.tasks_per_second), "bound_tasks_per_s": self.bound, "knee_sessions": self.knee,
             "mva_tasks_per_s": rate, "mva_response_s": wait, "alone_s": self.alone, "elsewhere_s": self.elsewhere,
-            "most_tasks_per_s": self.most, "prefix_hit_rate": self.run.prefix_hit_rate, "preemptions": self.run.preemptions,
-            "task_s": {"mean": self.mean} | {f"p{p}": self.percentile(p) for p in PERCENTS},
-            "ttft_s": {f"p{p}": self.run.percentile("ttft", p) for p in PERCENTS}, "warnings": self.run.warnings,
+            "most_tasks_per_s": self.most, "cache_lifetime_s": _known(self.lifetime), "cache_survival": self.survival,
+            "prefix_hit_rate": self.run.prefix_hit_rate, "preemptions": self.run.preemptions,
+            "task_s": {"mean": _known(self.mean)} | {f"p{p}": _known(self.percentile(p)) for p in PERCENTS},
+            "ttft_s": {f"p{p}": _known(self.run.percentile("ttft", p)) for p in PERCENTS}, "warnings": self.run.warnings,
         }  # fmt: skip
 
     def lines(self) -> list[str]:
@@ -100,6 +106,11 @@ class CrowdAnswer:
             f"  {self.tasks_per_second:.3g} tasks/s of at most {self.bound:.3g}; they queue from {self.knee:,.0f} sessions on; "
             f"{self.run.prefix_hit_rate:.0%} of prompts cached",
         ]
+
+
+def _known(value: float) -> float | None:
+    """A number, or None where it is none that a file can hold."""
+    return value if math.isfinite(value) else None
 
 
 def sessions_of(walked: Walk, crowd: Crowd, opening: int, seed: int = 0) -> Traffic:
@@ -129,6 +140,11 @@ def sessions_of(walked: Walk, crowd: Crowd, opening: int, seed: int = 0) -> Traf
             first_tokens=Empirical(values=some(fresh[first] + opening)), max_context=None,
         ),
     )  # fmt: skip
+
+
+def _pauses_of(traffic: Traffic) -> Any:
+    assert traffic.sessions is not None
+    return traffic.sessions.think
 
 
 def _pauses(values: tuple[float, ...]) -> Any:
@@ -168,9 +184,17 @@ def together(
     seats = float(deployment.knobs.max_num_seqs or deployment.machine.max_num_seqs)
     full = at(2 * min(held, seats) * deployment.parallelism.replicas)
     elapsed = float(walked.of("elapsed_s").mean())
+    times, rate = _tasks(run, crowd)
+    pause = _pauses_of(traffic)
+    shared = min(walked.prefix, prompt - 1)
+    room = deployment.memory.kv_tokens - run.mean_running / deployment.parallelism.replicas * (prompt + output) - shared
+    each = rate / deployment.parallelism.replicas
+    lifetime = (
+        idle_lifetime(room, pause, tasks=each, turns=calls, context=prompt + output - shared) if rate > 0 else math.inf
+    )
     return CrowdAnswer(
-        crowd, run, *_tasks(run, crowd), calls * at(deployment.parallelism.replicas).e2e, max(elapsed - own_seconds, 0.0) + crowd.think,
-        full.requests_per_second / calls, calls,
+        crowd, run, times, rate, calls * at(deployment.parallelism.replicas).e2e, max(elapsed - own_seconds, 0.0) + crowd.think,
+        full.requests_per_second / calls, calls, lifetime, pause.sums_below(lifetime)[0],
     )  # fmt: skip
 
 

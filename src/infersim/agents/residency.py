@@ -75,3 +75,31 @@ def survival(pause: Kind, lifetime: float) -> float:
     0.9933
     """
     return split(pause, lifetime)[0].chance
+
+
+def idle_lifetime(room: float, pause: Kind, *, tasks: float, turns: float, context: float) -> float:
+    """Characteristic time of a KV pool under sessions [s]: how long a conversation stays in it while its tools work.
+
+    Conversations of ``context`` tokens fall idle at the end of each of a task's ``turns``, ``tasks`` tasks end per second, and
+    ``room`` tokens are left beside what runs. An idle one takes room until its next turn or until it is given up at T, the last one for
+    all of T: tasks x context x ((turns - 1) E[min(pause, T)] + T) = room. Che's argument (Che et
+    al. 2002), with pauses of any distribution in place of a Poisson stream of uses.
+
+    >>> from infersim.serving.durations import Always
+    >>> idle_lifetime(1e6, Always(seconds="2 s"), tasks=1.0, turns=11.0, context=1e4)  # 20 s of pauses and 80 s after the end
+    80.0
+    """
+
+    def taken(limit: float) -> float:
+        chance, mean, _ = pause.sums_below(limit)
+        return tasks * context * ((turns - 1) * (mean + limit * (1 - chance)) + limit)
+
+    if room <= 0:
+        return 0.0
+    if tasks * context <= 0:
+        return float("inf")
+    low, high = 0.0, room / (tasks * context)
+    for _ in range(100):
+        middle = (low + high) / 2
+        low, high = (middle, high) if taken(middle) < room else (low, middle)
+    return (low + high) / 2
