@@ -138,6 +138,12 @@ def test_what_does_not_fit_has_sizes_and_no_times() -> None:
     assert told["bf16"]["ttft_s"] is None
     assert told["bf16"]["weights_bytes"] == pytest.approx(141e9, rel=0.01)
     assert told["w4a16"]["ttft_s"] > 0
+    assert "does not fit" in str(quantisation.answer({"schemes": ["w4a16"]}, big))
+    embedder = quantisation.answer({"schemes": ["fp8"]}, estimate("Qwen/Qwen3-Embedding-0.6B", "L4"))
+    assert embedder.row("fp8").decode_gain is None
+    assert "fp8" in str(embedder)
+    with pytest.raises(DoesNotFitError, match="fits with"):
+        many.answer(None, big)
 
 
 def test_bad_schemes_get_a_kind_sentence() -> None:

@@ -435,6 +435,16 @@ def test_a_crowd_keeps_below_the_bounds_and_near_mean_value_analysis(crowd: Agen
     assert float(crowd.residency.hold) > 0
 
 
+def test_the_doubt_of_a_deployment_is_that_of_its_calls(crowd: AgentAnswer) -> None:
+    doubt, calls = crowd.interval("latency_s"), OWN.interval("e2e")
+    assert doubt is not None
+    assert calls is not None
+    own = crowd.unfolded.spent("latency_s")["think"]
+    assert doubt.low < crowd.mean("latency_s") < doubt.high
+    assert doubt.high - doubt.low == pytest.approx(own * (calls.high - calls.low) / OWN.e2e, rel=0.01)
+    assert answer(LOOP, runs=10).interval() is None
+
+
 def test_what_the_pool_keeps_of_conversations_is_what_the_simulator_finds() -> None:
     """A pool that is too small for all that wait: Che's argument for sessions against the block cache of the simulator."""
     slow = AGENT["states"] | {"run": tool({"lognormal": {"mean": "20 s", "cv": 1}}, "think")}

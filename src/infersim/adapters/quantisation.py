@@ -210,7 +210,8 @@ class QuantisationAnswer:
             if not row.runs:
                 lines.append(f"{row.scheme:<13}{size}  does not fit")
                 continue
-            usd, gain = told["usd_per_million_tokens"], f"{row.decode_gain:.2f} of {row.decode_bound:.2f}"
+            usd = told["usd_per_million_tokens"]
+            gain = "-" if row.decode_gain is None else f"{row.decode_gain:.2f} of {row.decode_bound:.2f}"
             lines.append(f"{row.scheme:<13}{size}{told['max_sequences']:>7,.0f}{units.show(told['ttft_s'], 's'):>9}"
                          f"{units.show(told['tpot_s'], 's'):>9}{'-' if usd is None else format(usd, '.3g'):>9}{gain:>13}")  # fmt: skip
         lines.append("decode: speed-up of the same batch, of the most that fewer bytes allow")

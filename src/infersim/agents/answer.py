@@ -22,6 +22,7 @@ from infersim.errors import DoesNotFitError, SpecError
 from infersim.planning.calls import Api, Deployed, LanguageModel
 from infersim.predict.deploy import deploy
 from infersim.predict.estimate import Estimate
+from infersim.predict.interval import Interval
 
 PERCENTS = (50, 90, 95, 99)
 BINS = 48
@@ -78,6 +79,23 @@ class AgentAnswer:
     def percentile(self, metric: str, percent: float) -> float:
         """Of simulated tasks."""
         return float(np.percentile(self.walk.of(metric), percent))
+
+    def interval(self, metric: str = "latency_s", percent: int = 90) -> Interval | None:
+        """The 50% or 90% interval of a mean time (``latency_s``, ``elapsed_s``): the doubt of the deployments' predictions, call by call in
+        proportion; chances, lengths, tools and APIs are taken as given. None where nothing of it is predicted with an interval."""
+        if metric not in ("latency_s", "elapsed_s"):
+            raise SpecError(f"an interval is kept for latency_s and elapsed_s, not for {metric!r}", field="metric")
+        spent, low, high = self.unfolded.spent(metric), 0.0, 0.0
+        for name, state in self.workflow.states.items():
+            model = self.models.get(state.model or "deployment") if isinstance(state, LlmCall) else None
+            doubt = model.deployment.interval("e2e", percent) if isinstance(model, Deployed) else None
+            if doubt is not None and isinstance(model, Deployed):
+                low += spent[name] * (doubt.low / model.deployment.e2e - 1)
+                high += spent[name] * (doubt.high / model.deployment.e2e - 1)
+        if low == high == 0:
+            return None
+        scale = self.mean(metric) / (sum(spent.values()) or 1.0)
+        return Interval(self.mean(metric) + scale * low, self.mean(metric) + scale * high, percent)
 
     @property
     def success(self) -> float:
@@ -153,6 +171,8 @@ class AgentAnswer:
             "workflow": self.workflow.name, "deployment": self.deployment.describe() if self.deployment else None,
             "models": {name: model.name for name, model in self.models.items()}, "closed_form": self.closed_form,
             "simulated_tasks": self.walk.runs, "seed": self.seed, "ends": self.ends, "stopped_by": dict(self.walk.stopped),
+            "intervals": {metric: None if found is None else {"low": found.low, "high": found.high, "percent": found.percent}
+                          for metric in ("latency_s", "elapsed_s") for found in (self.interval(metric),)},
             "usd_per_success": self.usd_per_success if self.success > 0 else None, "cached_share": self.cached_share,
             **figures, "states": self.states, "critical_path": self.critical_path,
             "distribution": {metric: self.distribution(metric) for metric in ("elapsed_s", "latency_s", "usd", "calls")},
@@ -173,6 +193,11 @@ class AgentAnswer:
             figures = [self.mean(metric), self.sd(metric), *(self.percentile(metric, p) for p in (50, 95, 99))]
             lines.append(f"{name:<14}" + "".join(f"{_shown(metric, value):>11}" for value in figures))
         lines.append(f"{self.cached_share:.0%} of the prompt tokens cached; {self.usd_per_success:.4g} USD per success")
+        doubt = self.interval("latency_s")
+        if doubt is not None:
+            lines.append(
+                f"90% interval of the mean latency: {units.show(doubt.low, 's')} to {units.show(doubt.high, 's')}"
+            )
         lines.append(f"{'state':<20}{'visits':>8}{'time':>10}{'':>6}{'USD':>12}")
         whole, paid = sum(row["elapsed_s"] for row in self.states) or 1.0, sum(row["usd"] for row in self.states) or 1.0
         lines += [
