@@ -18,7 +18,5 @@ print(told)
 # The start of the prompt changes from turn to turn (a clock in it, say): nothing is found in the cache any more.
 mutated = workflow.model_copy(update={"cache": workflow.cache.model_copy(update={"enabled": False}), "crowd": None})
 lost = answer(mutated, infersim.estimate(model, gpu, precision="fp8_block", **load))
-print(
-    f"\nWith a prompt that changes at its start a task takes {lost.mean('latency_s') / told.mean('latency_s'):.1f} times as long"
-    f"\nand costs {lost.mean('usd') / told.mean('usd'):.1f} times as much."
-)
+slower, dearer = (lost.mean(metric) / told.mean(metric) for metric in ("latency_s", "usd"))
+print(f"with a prompt that changes at its start: {slower:.1f} times the time, {dearer:.1f} times the cost")

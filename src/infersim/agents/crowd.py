@@ -103,7 +103,7 @@ class CrowdAnswer:
         ]
         return [
             f"{self.crowd.sessions:,} at once: task mean {shown[0]}, p50 {shown[1]}, p95 {shown[2]}, p99 {shown[3]}",
-            f"  {self.tasks_per_second:.3g} tasks/s of at most {self.bound:.3g}; they queue from {self.knee:,.0f} sessions on; "
+            f"  {self.tasks_per_second:.3g} tasks/s (bound {self.bound:.3g}, knee at {self.knee:,.0f} sessions), "
             f"{self.run.prefix_hit_rate:.0%} of prompts cached",
         ]
 
