@@ -2,7 +2,7 @@
 
 Looked through in this order: folders given to ``add_spec_folder``, those in the environment variable
 ``INFERSIM_SPECS`` (separated as PATH is), then the bundled ones. A folder holds ``accelerators/``, ``systems/``,
-``engines/``, ``overheads/``, ``models/``, ``calibrations/``, ``acceptance/``, ``api_caching/`` and ``grammar_engines/``, each
+``engines/``, ``overheads/``, ``models/``, ``calibrations/``, ``acceptance/``, ``api_caching/``, ``decisions/`` and ``grammar_engines/``, each
 with one YAML file per thing, named after it, and ``prices/`` with tables of prices, each of which stands in for later ones of
 the same hardware and kind.
 """
@@ -29,7 +29,7 @@ _added: list[Path] = []
 _price_files: list[Path] = []
 
 
-OF_WORKLOADS = ("acceptance", "api_caching", "grammar_engines")
+OF_WORKLOADS = ("acceptance", "api_caching", "decisions", "grammar_engines")
 """Kinds of specs that tell of what is asked, not of what answers."""
 
 

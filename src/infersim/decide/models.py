@@ -1,0 +1,198 @@
+"""A language model in a decision: its prices are assumptions, and what it cannot read costs what no money buys."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Annotated, Any
+
+import numpy as np
+from pydantic import Field, model_validator
+
+from infersim.decide.known import knowledge
+from infersim.errors import SpecError
+from infersim.ops.base import Numbers
+from infersim.planning.allocation import TokenPrices
+from infersim.planning.assumptions import Assumption
+from infersim.planning.calls import Api, Call, Deployed
+from infersim.predict.deploy import deploy
+from infersim.predict.estimate import Estimate
+from infersim.prompts.api import ApiCache, load_api_cache
+from infersim.prompts.cache import hit_rate
+from infersim.specs.quantity import Seconds, Spec
+from infersim.specs.served import ServedModel
+from infersim.specs.workload import Workload
+
+Values = Mapping[str, Any]
+UsdPerMillion = Annotated[float, Field(ge=0, le=1e6)]
+FALL, RISE = 2.0, 1.2
+"""Range of an API's price: half of it to a fifth more; assumed, as prices have fallen."""
+PRICES = ("input_price", "cached_input_price", "output_price")
+RENT = 1.5
+"""Range of a rent: this factor to both sides; assumed."""
+
+
+class ApiModel(Spec):
+    """A model behind an API: USD per million tokens, ``input,cached input,output`` in one text as well, and how fast it answers.
+
+    ``cache`` names how it bills cached prefixes (see ``prompts.api``) and stands in for ``cached_input``. What is left out of the
+    speed is assumed. ``context`` is the longest prompt and output together.
+
+    >>> ApiModel.model_validate("3,0.3,15").cached_input
+    0.3
+    """
+
+    name: str = "API"
+    input: UsdPerMillion
+    cached_input: UsdPerMillion | None = None
+    output: UsdPerMillion
+    cache: str | None = None
+    ttft: Seconds | None = None
+    tpot: Seconds | None = None
+    prefill_rate: Annotated[float, Field(gt=0, le=1e12)] | None = None
+    context: Annotated[float, Field(ge=1, le=1e10)] | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_text(cls, given: Any) -> Any:
+        if not isinstance(given, str):
+            return given
+        try:
+            prices = [float(part) for part in given.split(",")]
+        except ValueError:
+            prices = []
+        if len(prices) not in (2, 3):
+            raise ValueError(f"write USD per million input,cached input,output as 3,0.3,15, got {given!r}")
+        return {"input": prices[0], "cached_input": prices[1] if len(prices) == 3 else None, "output": prices[-1]}
+
+
+@dataclass(frozen=True)
+class Priced:
+    """A model whose calls are priced by assumptions; their names begin with ``prefix``."""
+
+    model: Deployed | Api
+    prefix: str
+    items: tuple[Assumption, ...]
+    context: float
+    """Longest prompt and output together [tokens]."""
+    scheme: ApiCache | None = None
+
+    @property
+    def name(self) -> str:
+        return self.model.name
+
+    @property
+    def sources(self) -> list[str]:
+        found = list(self.model.sources)
+        if self.scheme is not None:
+            found += [f"{self.scheme.name}: {source.ref} ({source.status})" for source in self.scheme.sources]
+        return found
+
+    def call(self, values: Values, prompt: Numbers, output: Numbers, cached: Numbers = 0.0) -> Call:
+        """A call at these assumptions; infinite where it is longer than the model reads. Lengths below one token count as one."""
+        prompt, output, cached = (np.asarray(value, dtype=float) for value in (prompt, output, cached))
+        prompt, output = np.maximum(prompt, 1.0), np.maximum(output, 1.0)
+        over = prompt + output > self.context
+        room = np.minimum(prompt, max(self.context - 2.0, 1.0)) if np.any(over) else prompt
+        made = np.minimum(output, np.maximum(self.context - room, 1.0)) if np.any(over) else output
+        if isinstance(self.model, Api):
+            model: Deployed | Api = replace(
+                self.model, ttft=values[self.prefix + "api_ttft"], tpot=1.0, prefill_rate=values[self.prefix + "api_prefill_rate"],
+                prices=TokenPrices(*(values[self.prefix + name] for name in PRICES)),
+            )  # fmt: skip
+            one = model.call(room, made, cached)
+            tpot = np.asarray(values[self.prefix + "api_tpot"], dtype=float)
+            e2e, usd = one.ttft + np.maximum(made - 1.0, 0.0) * tpot, np.asarray(one.usd, dtype=float)
+        else:
+            one = self.model.call(room, made, cached)
+            tpot, e2e = np.asarray(one.tpot), np.asarray(one.e2e)
+            usd = one.usd * self._money(values)
+        ttft, tpot, e2e, usd, over = np.broadcast_arrays(one.ttft, tpot, e2e, usd, over)
+        return Call(*(np.where(over, np.inf, part)[()] for part in (ttft, tpot, e2e, usd)))
+
+    def _money(self, values: Values) -> Any:
+        """Price of an hour over the one that calls are priced at, and hours paid over hours used."""
+        assert isinstance(self.model, Deployed)
+        hour = self.model.deployment.price_per_hour
+        share = np.asarray(values[self.prefix + "gpu_hour"], dtype=float) / hour if hour else 1.0
+        return share / np.maximum(values[self.prefix + "gpu_utilisation"], 1e-9)
+
+    def with_prefix(self, values: Values, prefix: Numbers, fresh: Numbers, output: Numbers, hit: Numbers) -> Call:
+        """The mean of calls whose first ``prefix`` tokens are found in a cache with chance ``hit``; a miss writes them there."""
+        found = self.call(values, prefix + fresh, output, prefix)
+        missed = self.call(values, prefix + fresh, output)
+        write = 0.0
+        if self.scheme is not None:
+            write = (
+                np.asarray(prefix) * np.asarray(values[self.prefix + "input_price"]) * (self.scheme.write - 1.0) / 1e6
+            )
+        h = np.asarray(hit, dtype=float)
+        ttft, tpot, e2e = (
+            h * getattr(found, name) + (1 - h) * getattr(missed, name) for name in ("ttft", "tpot", "e2e")
+        )
+        return Call(ttft, tpot, e2e, h * found.usd + (1 - h) * (missed.usd + write))
+
+    def kept(self, values: Values, prefix: Numbers, rate: Numbers, changes: Numbers) -> tuple[Any, Any]:
+        """(chance that a prefix asked for ``rate`` times a second is found, USD that keeping it costs per use).
+
+        An API bills by its scheme; without one, and on own devices, a prefix stays for ``cache_ttl`` after its last use. On own
+        devices keeping it costs its share of the KV pool for that time.
+        """
+        a = np.asarray(rate, dtype=float)
+        if self.scheme is not None:
+            enough = np.asarray(prefix) >= self.scheme.minimum_tokens
+            hits = np.where(enough, self.scheme.hits(a, changes), 0.0)
+            copies = np.where(enough, self.scheme.stored(a, changes), 0.0)
+            return hits, copies / a * self.scheme.storage * np.asarray(prefix) / 1e6 / 3600.0
+        hits = hit_rate(a, values["cache_ttl"], changes)
+        if isinstance(self.model, Api):
+            return hits, 0.0
+        one = self.model.deployment
+        hour = np.asarray(values[self.prefix + "gpu_hour"], dtype=float) * one.parallelism.devices_per_replica
+        there = -np.expm1(-a * np.asarray(values["cache_ttl"]))
+        return hits, there / a * hour / 3600.0 * np.minimum(np.asarray(prefix) / float(one.memory.kv_tokens), 1.0)
+
+
+def priced(given: ServedModel | ApiModel | Estimate, prefix: str = "", *, workload: Workload | None = None) -> Priced:
+    """A model with its prices as assumptions. ``workload`` is the load of a served model that is not deployed yet.
+
+    >>> one = priced(ApiModel.model_validate("3,0.3,15"))
+    >>> values = {item.name: item.base for item in one.items}
+    >>> round(float(one.call(values, 200_000, 1).usd), 3), round(float(one.call(values, 200_000, 1, 200_000).usd), 3)
+    (0.6, 0.06)
+    """
+    common = knowledge("language-model").assumptions
+    if isinstance(given, ApiModel):
+        scheme = load_api_cache(given.cache) if given.cache else None
+        read = given.input * scheme.read if scheme is not None else given.input
+        prices = TokenPrices(given.input, given.cached_input if given.cached_input is not None else read, given.output)
+        items = [
+            _around(prefix + name, float(price), FALL, RISE, "USD/M tokens", f"{given.name}; range assumed")
+            for name, price in zip(PRICES, prices, strict=True)
+        ]
+        for name, value in (
+            ("api_ttft", given.ttft),
+            ("api_tpot", given.tpot),
+            ("api_prefill_rate", given.prefill_rate),
+        ):
+            item = common[name].assumption(prefix + name)
+            items.append(item if value is None else Assumption.certain(item.name, value, unit=item.unit, status="fact"))
+        api = Api(given.name, prices, items[3].base, items[4].base, items[5].base)
+        return Priced(api, prefix, tuple(items), given.context or float("inf"), scheme)
+    one = given if isinstance(given, Estimate) else deploy(given, workload)
+    if one.model.task != "generate":
+        raise SpecError(f"{one.model.name} does not generate text; give a model that does", field=f"{prefix}model")
+    if one.price_per_hour is None:
+        raise SpecError(f"no price of {one.machine.accelerator.name} is on file; give one", field="gpu_hour")
+    known = (one.memory.longest_context(), one.model.max_position_embeddings, one.knobs.max_model_len)
+    longest = min(float(length) for length in known if length)
+    rent = _around(prefix + "gpu_hour", one.price_per_hour, RENT, RENT, "USD/h", f"{one.price_source}; range assumed")
+    return Priced(
+        Deployed(one), prefix, (rent, common["gpu_utilisation"].assumption(prefix + "gpu_utilisation")), longest
+    )
+
+
+def _around(name: str, base: float, down: float, up: float, unit: str, source: str) -> Assumption:
+    if base == 0:
+        return Assumption.certain(name, 0.0, unit=unit, source=source, status="fact")
+    return Assumption.around(name, base, base / down, base * up, unit=unit, source=source, status="fact")
