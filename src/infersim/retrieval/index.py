@@ -185,6 +185,11 @@ class SearchTime:
     sources: tuple[str, ...]
 
 
+def parameters_of(rates: SearchRates) -> SearchParameters:
+    """The kernel parameters that rates hold."""
+    return SearchParameters(**{field.name: getattr(rates, field.name) for field in fields(SearchParameters)})
+
+
 def rates_for(
     accelerator: Accelerator, name: str | None = None
 ) -> tuple[SearchRates, SearchParameters, tuple[str, ...]]:
@@ -193,15 +198,18 @@ def rates_for(
     known = name or (accelerator.name if accelerator.name in files("search_rates") else USUAL_RATES)
     rates = load_search_rates(known)
     measured = name is not None or known == accelerator.name
-    values = {field.name: getattr(rates, field.name) for field in fields(SearchParameters)}
+    parameters = parameters_of(rates)
     origin = f"search rates {rates.name}: {'; '.join(source.ref for source in rates.sources)}"
     if measured:
-        return rates, SearchParameters(**values), (origin,)
-    values["shared_cache"] = accelerator.l2_cache or values["shared_cache"]
-    values["memory"] = min(values["memory"], accelerator.memory.bandwidth)
+        return rates, parameters, (origin,)
+    parameters = replace(
+        parameters,
+        shared_cache=accelerator.l2_cache or parameters.shared_cache,
+        memory=min(parameters.memory, accelerator.memory.bandwidth),
+    )
     return (
         rates,
-        SearchParameters(**values),
+        parameters,
         (f"{accelerator.name} was not measured: {origin}, with its own cache (assumed)",),
     )
 
