@@ -34,6 +34,7 @@ class Library(StrEnum):
     auto = "auto"
     torch = "torch"
     numpy = "numpy"
+    faiss = "faiss"
 
 
 class CaseSet(StrEnum):
@@ -51,7 +52,9 @@ def bench(
         bool, typer.Option("--quick", help="The same as --set quick: within two minutes on 2 cores.")
     ] = False,
     which: Annotated[CaseSet, typer.Option("--set", help="tiny tries it out in seconds.")] = CaseSet.full,
-    backend: Annotated[Library, typer.Option(help="Default: torch where it is installed.")] = Library.auto,
+    backend: Annotated[
+        Library, typer.Option(help="Default: torch where it is installed. faiss measures vector search instead.")
+    ] = Library.auto,
     out: Annotated[Path, typer.Option(help="Result file; one that is there is taken up where it stopped.")] = Path(
         "bench.jsonl"
     ),
@@ -59,7 +62,7 @@ def bench(
     ranks: Annotated[int | None, typer.Option(min=1, help="Ranks of collectives. Default: the GPUs there are.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="JSON instead of a table.")] = False,
 ) -> None:
-    """Measure this machine: products, attention, streaming, elementwise passes, launches, copies, collectives.
+    """Measure this machine: products, attention, streaming, elementwise passes, launches, copies, collectives; or vector search.
 
     Ctrl-C keeps what was measured; the same command goes on from there. `infersim calibrate --from bench.jsonl` makes specs
     and a calibration of the result.
@@ -103,7 +106,11 @@ def calibrate_from(source: Path, out: Path, devices: list[str], engines: list[st
         raise SpecError(
             "one result file is of one device and one engine", field="--device" if len(devices) > 1 else "--engine"
         )
-    own = calibrate_own(read_results(source), device=next(iter(devices), None), engine=next(iter(engines), None))
+    results = read_results(source)
+    if results.backend == "faiss":
+        _calibrate_search(results, out, devices, engines)
+        return
+    own = calibrate_own(results, device=next(iter(devices), None), engine=next(iter(engines), None))
     for path in write_own(out, own):
         typer.echo(f"wrote {path}")
     for section in own.sections:
@@ -113,6 +120,19 @@ def calibrate_from(source: Path, out: Path, devices: list[str], engines: list[st
     for reason, count in sorted(own.left_out.items()):
         typer.echo(f"left out: {count} x {reason}")
     typer.echo(f"use it: infersim --specs {out} estimate MODEL --gpu {own.accelerator.name} --engine {own.engine.name}")
+
+
+def _calibrate_search(results: Results, out: Path, devices: list[str], engines: list[str]) -> None:
+    """Write the search rates of a result file of vector search."""
+    from infersim.calibrate.own_search import calibrate_search, write_rates
+
+    if engines:
+        raise SpecError(f"vector search is of {results.backend}, not of an inference engine", field="--engine")
+    rates = calibrate_search(results, name=next(iter(devices), None))
+    typer.echo(f"wrote {write_rates(out, rates)}")
+    for kind, errors in rates.errors.items():
+        typer.echo(f"{kind:<12}{errors['rows']:>4} rows   off {errors['p50']:.1%} in the median (cross-validated)")
+    typer.echo(f"use it: a retrieval spec with index: {{rates: {rates.name}}}, and --specs {out}")
 
 
 @contextmanager
@@ -139,7 +159,7 @@ def _gpus(device: str) -> int:
 
 def _best(results: Results) -> list[tuple[str, str, float, str]]:
     """(what, detail, figure, unit) of the figures that sum a result file up."""
-    from infersim.microbench.cases import Collective, Gemm, HostCopy, Launch, Stream
+    from infersim.microbench.cases import Collective, Gemm, HostCopy, Launch, Stream, VectorSearch
 
     found: dict[tuple[str, str, str], float] = {}
 
@@ -159,6 +179,9 @@ def _best(results: Results) -> list[tuple[str, str, float, str]]:
             keep("host copy", case.direction.replace("_", " "), "B/s", case.bytes / seconds)
         elif isinstance(case, Collective):
             keep("collective", f"{case.name} among {case.devices}", "B/s", case.payload / seconds)
+        elif isinstance(case, VectorSearch):
+            knob = f", {case.structure}/{case.knob}" if case.structure else ""
+            keep("vector search", f"{case.index} {case.vectors:,} x {case.dimension}{knob}", "s", seconds, min)
     return [(what, detail, value, unit) for (what, detail, unit), value in found.items()]
 
 
