@@ -209,13 +209,13 @@ def zipf(number: int, skew: float, classes: int = 2000) -> tuple[Array, Array]:
     """
     if number < 1:
         raise SpecError(f"must be one or more, got {number!r}", field="number")
-    popularity = 1.0 / np.arange(1, number + 1) ** float(skew)
-    popularity /= popularity.sum()
+    popularity = np.arange(1, number + 1, dtype=np.float64) ** -float(skew)
+    shares = np.asarray(popularity / popularity.sum(), dtype=np.float64)
     if number <= classes:
-        return popularity, np.ones(number)
+        return shares, np.ones(number)
     edges = np.unique(
         np.concatenate((np.arange(classes // 2), np.geomspace(classes // 2, number, classes // 2 + 1).astype(np.int64)))
     )[:-1]
     edges = edges[edges < number]
     counts = np.diff(np.append(edges, number)).astype(float)
-    return np.asarray(np.add.reduceat(popularity, edges) / counts), counts
+    return np.asarray(np.add.reduceat(shares, edges) / counts, dtype=np.float64), counts
