@@ -13,7 +13,7 @@ import numpy as np
 from infersim import units
 from infersim.decide.choice import Choice, Figures, chance_of
 from infersim.decide.envelope import BreakEven, break_even_queries, break_evens, cheapest, stretches
-from infersim.decide.models import ApiModel, Priced, priced
+from infersim.decide.models import Priced, priced
 from infersim.decide.spec import Decision
 from infersim.decide.ways import cascade, own_or_api, prompt_or_weights, retrieval_or_context
 from infersim.errors import SpecError
@@ -23,6 +23,7 @@ from infersim.planning.flips import Crossing, Flips, flips
 from infersim.planning.uncertainty import show_chance
 from infersim.predict.estimate import Estimate
 from infersim.serving.target import Limit
+from infersim.specs.api import ApiModel
 from infersim.specs.library import validate
 from infersim.specs.served import ServedModel
 from infersim.specs.workload import Workload

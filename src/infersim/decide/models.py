@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
-from pydantic import Field, model_validator
 
 from infersim.decide.known import knowledge
 from infersim.errors import SpecError
@@ -19,51 +18,17 @@ from infersim.predict.deploy import deploy
 from infersim.predict.estimate import Estimate
 from infersim.prompts.api import ApiCache, load_api_cache
 from infersim.prompts.cache import hit_rate
-from infersim.specs.quantity import Seconds, Spec
+from infersim.specs.api import ApiModel
 from infersim.specs.served import ServedModel
 from infersim.specs.workload import Workload
 
 Values = Mapping[str, Any]
-UsdPerMillion = Annotated[float, Field(ge=0, le=1e6)]
 FALL, RISE = 2.0, 1.2
 """Range of an API's price: half of it to a fifth more; assumed, as prices have fallen."""
 PRICES = ("input_price", "cached_input_price", "output_price")
+SPEEDS = ("api_ttft", "api_tpot", "api_prefill_rate")
 RENT = 1.5
 """Range of a rent: this factor to both sides; assumed."""
-
-
-class ApiModel(Spec):
-    """A model behind an API: USD per million tokens, ``input,cached input,output`` in one text as well, and how fast it answers.
-
-    ``cache`` names how it bills cached prefixes (see ``prompts.api``) and stands in for ``cached_input``. What is left out of the
-    speed is assumed. ``context`` is the longest prompt and output together.
-
-    >>> ApiModel.model_validate("3,0.3,15").cached_input
-    0.3
-    """
-
-    name: str = "API"
-    input: UsdPerMillion
-    cached_input: UsdPerMillion | None = None
-    output: UsdPerMillion
-    cache: str | None = None
-    ttft: Seconds | None = None
-    tpot: Seconds | None = None
-    prefill_rate: Annotated[float, Field(gt=0, le=1e12)] | None = None
-    context: Annotated[float, Field(ge=1, le=1e10)] | None = None
-
-    @model_validator(mode="before")
-    @classmethod
-    def _from_text(cls, given: Any) -> Any:
-        if not isinstance(given, str):
-            return given
-        try:
-            prices = [float(part) for part in given.split(",")]
-        except ValueError:
-            prices = []
-        if len(prices) not in (2, 3):
-            raise ValueError(f"write USD per million input,cached input,output as 3,0.3,15, got {given!r}")
-        return {"input": prices[0], "cached_input": prices[1] if len(prices) == 3 else None, "output": prices[-1]}
 
 
 @dataclass(frozen=True)
@@ -153,6 +118,22 @@ class Priced:
         return hits, there / a * hour / 3600.0 * np.minimum(np.asarray(prefix) / float(one.memory.kv_tokens), 1.0)
 
 
+def api_of(given: ApiModel) -> Api:
+    """An API's model to call; speed that nobody states is assumed.
+
+    >>> api_of(ApiModel.model_validate({"prices": "3,15", "cache": "anthropic-5m"})).prices.cached_input
+    0.30000000000000004
+    """
+    common, prices = knowledge("language-model").assumptions, given.prices
+    read = prices.input * load_api_cache(given.cache).read if given.cache else prices.input
+    cached = prices.cached_input if prices.cached_input is not None else read
+    speeds = [getattr(given, name.removeprefix("api_")) for name in SPEEDS]
+    told = [common[name].value if value is None else value for name, value in zip(SPEEDS, speeds, strict=True)]
+    missing = [name.removeprefix("api_") for name, value in zip(SPEEDS, speeds, strict=True) if value is None]
+    source = given.source + (f"; {', '.join(missing)} assumed" if missing else "")
+    return Api(given.name, TokenPrices(prices.input, cached, prices.output), *told, source=source)
+
+
 def priced(given: ServedModel | ApiModel | Estimate, prefix: str = "", *, workload: Workload | None = None) -> Priced:
     """A model with its prices as assumptions. ``workload`` is the load of a served model that is not deployed yet.
 
@@ -163,21 +144,15 @@ def priced(given: ServedModel | ApiModel | Estimate, prefix: str = "", *, worklo
     """
     common = knowledge("language-model").assumptions
     if isinstance(given, ApiModel):
-        scheme = load_api_cache(given.cache) if given.cache else None
-        read = given.input * scheme.read if scheme is not None else given.input
-        prices = TokenPrices(given.input, given.cached_input if given.cached_input is not None else read, given.output)
+        api = api_of(given)
         items = [
-            _around(prefix + name, float(price), FALL, RISE, "USD/M tokens", f"{given.name}; range assumed")
-            for name, price in zip(PRICES, prices, strict=True)
+            _around(prefix + name, float(price), FALL, RISE, "USD/M tokens", f"{api.sources[0]}; range assumed")
+            for name, price in zip(PRICES, api.prices, strict=True)
         ]
-        for name, value in (
-            ("api_ttft", given.ttft),
-            ("api_tpot", given.tpot),
-            ("api_prefill_rate", given.prefill_rate),
-        ):
+        for name, value in ((name, getattr(given, name.removeprefix("api_"))) for name in SPEEDS):
             item = common[name].assumption(prefix + name)
             items.append(item if value is None else Assumption.certain(item.name, value, unit=item.unit, status="fact"))
-        api = Api(given.name, prices, items[3].base, items[4].base, items[5].base)
+        scheme = load_api_cache(given.cache) if given.cache else None
         return Priced(api, prefix, tuple(items), given.context or float("inf"), scheme)
     one = given if isinstance(given, Estimate) else deploy(given, workload)
     if one.model.task != "generate":

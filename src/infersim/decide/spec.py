@@ -6,8 +6,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from infersim.decide.models import ApiModel
 from infersim.errors import did_you_mean
+from infersim.specs.api import ApiModel
 from infersim.specs.quantity import Seconds, Spec
 from infersim.specs.served import ServedModel
 
@@ -30,7 +30,7 @@ class Decision(Spec):
     ``ttft`` is out.
 
     >>> one = Decision.model_validate({"question": "rag-vs-long-context", "model": "3,0.3,15", "assume": {"corpus_tokens": 2e5}})
-    >>> one.model.output, one.assume["corpus_tokens"]
+    >>> one.model.prices.output, one.assume["corpus_tokens"]
     (15.0, 200000.0)
     """
 
@@ -60,7 +60,7 @@ class Decision(Spec):
             if isinstance(one, str):
                 told[name] = ApiModel.model_validate(one)
             elif isinstance(one, dict):
-                told[name] = (ServedModel if "model" in one or "hardware" in one else ApiModel).model_validate(one)
+                told[name] = (ApiModel if "prices" in one else ServedModel).model_validate(one)
         return told
 
     @model_validator(mode="after")
