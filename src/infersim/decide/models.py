@@ -131,7 +131,8 @@ def api_of(given: ApiModel) -> Api:
     told = [common[name].value if value is None else value for name, value in zip(SPEEDS, speeds, strict=True)]
     missing = [name.removeprefix("api_") for name, value in zip(SPEEDS, speeds, strict=True) if value is None]
     source = given.source + (f"; {', '.join(missing)} assumed" if missing else "")
-    return Api(given.name, TokenPrices(prices.input, cached, prices.output), *told, source=source)
+    ttft, tpot, rate = told
+    return Api(given.name, TokenPrices(prices.input, cached, prices.output), ttft, tpot, rate, source)
 
 
 def priced(given: ServedModel | ApiModel | Estimate, prefix: str = "", *, workload: Workload | None = None) -> Priced:
