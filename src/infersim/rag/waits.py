@@ -128,7 +128,7 @@ def percentile_of_sum(parts: Sequence[Wait | Scattered], percent: float) -> floa
         return 0.0
     longest = sum(part.most for part in parts)
     step = longest / POINTS
-    edges: Array = (np.arange(POINTS + 1) + 0.5) * step
+    edges = np.asarray((np.arange(POINTS + 1) + 0.5) * step, dtype=np.float64)
     size = 2 * POINTS
     spectrum = np.ones(size // 2 + 1, dtype=complex)
     for part in parts:
