@@ -31,6 +31,8 @@ from infersim.ops.sampling import SAMPLING_PASSES, sampling, sampling_passes
 from infersim.predict.estimate import Estimate
 from infersim.predict.step import price
 from infersim.serving.lengths import Empirical, Fixed, LogNormal, Uniform
+from infersim.serving.simulate import simulate_deployment
+from infersim.serving.traces import Trace
 from infersim.specs.library import measurement_file, names
 from infersim.specs.speculation import load_acceptance
 
@@ -198,6 +200,34 @@ def test_sharing_makes_room() -> None:
     shared, copied = one(method, **options), one(method | {"copied_cache": True}, **options)
     assert shared.running > 1.5 * copied.running
     assert shared.requests_per_second > 1.1 * copied.requests_per_second
+
+
+@pytest.mark.parametrize(
+    ("users", "n", "prompt", "lengths"),
+    [
+        (16, 4, 1008, LogNormal(mean=200, cv=1)),
+        (8, 8, 4000, Uniform(low=100, high=500)),
+        (32, 3, 512, Fixed(tokens=200)),
+    ],
+)
+def test_parallel_answers_beside_the_simulator(users: int, n: int, prompt: int, lengths: Any) -> None:
+    """n siblings of one prompt arriving together, through the simulator's prefix cache. Its requests come at random at the rate of
+    the closed loop, which holds a few percent more of them at a time."""
+    knobs = infersim.EngineKnobs(enable_prefix_caching=True)
+    served = deployment(
+        input_tokens=prompt, output_tokens=lengths.mean, concurrency=users, knobs=knobs, sampler="temperature"
+    )
+    found = decode_with(served, DecodingMethod(sampler="temperature", answers=n), lengths)
+    generator, requests = np.random.default_rng(0), 1200
+    times = np.repeat(generator.exponential(1 / found.requests_per_second, requests).cumsum(), n)
+    trace = Trace(
+        "siblings", "none", np.full(requests * n, prompt, dtype=np.int32), lengths.sample(generator, requests * n).astype(np.int32),
+        times - times[0], prefixes=[((("prompt", request), prompt - 16),) for request in range(requests) for _ in range(n)],
+    )  # fmt: skip
+    columns = simulate_deployment(served, trace).columns
+    slowest = (columns["finish_s"] - columns["arrival_s"]).reshape(requests, n).max(axis=1)
+    assert found.e2e == pytest.approx(float(slowest.mean()), rel=0.2)
+    assert found.e2e < slowest.mean() * 1.03
 
 
 # -- grammars ----------------------------------------------------------------------------------------------------------

@@ -434,3 +434,55 @@ def test_bad_numbers() -> None:
         items(-1.0, 1.0)
     with pytest.raises(UnknownNameError, match="anthropic"):
         load_api_cache("anthropic-5min")
+
+
+# -- conversations -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("turns", "new", "output", "think", "rate", "system", "blocks"),
+    [(6, 200, 200, 30, 4, 500, 6_000), (6, 200, 200, 30, 4, 500, 20_000), (3, 500, 100, 60, 6, 0, 10_000)],
+)
+def test_conversations_beside_the_simulator(
+    turns: int, new: int, output: int, think: float, rate: float, system: int, blocks: int
+) -> None:
+    """Chats whose every turn repeats what was said: found where the next turn comes before its history is evicted."""
+    said = (turns - 1) / 2 * (new + output)
+    knobs = infersim.EngineKnobs(num_gpu_blocks_override=blocks, enable_prefix_caching=True)
+    served = deployment(knobs=knobs, input_tokens=system + said + new, output_tokens=output)
+    traffic = Traffic.model_validate({
+        "input_tokens": new, "output_tokens": output, "arrivals": poisson(rate / turns), "num_requests": 9000,
+        "prefixes": {"tokens": system} if system else None, "sessions": {"turns": turns, "think": f"{think} s"},
+    })  # fmt: skip
+    simulated = simulate_deployment(served, traffic, seed=0)
+    history = {
+        "name": "history",
+        "tokens": round(said),
+        "variants": "conversation",
+        "turns": turns,
+        "think": f"{think} s",
+    }
+    segments = [history, {"name": "message", "tokens": new, "variants": "unique"}]
+    asked = layout(*([{"name": "system", "tokens": system}] if system else []), *segments, requests_per_second=rate)
+    assert simulated.tokens("prompt_tokens") / simulated.completed == pytest.approx(asked.tokens, rel=0.02)
+    assert caching(asked, served).hit_rate == pytest.approx(simulated.prefix_hit_rate, abs=0.02)
+
+
+def test_a_pause_that_outlasts_the_cache() -> None:
+    """The system prompt, shared by all, belongs before the history that only the next turn shares."""
+    history = {"name": "history", "tokens": 1000, "variants": "conversation", "turns": 6, "think": "1 min"}
+    found = answer(
+        {"segments": [history, SYSTEM, QUESTION], "requests_per_second": 4,
+         "apis": [{"scheme": "anthropic-5m", "input_usd": 3, "output_usd": 15}]},
+        deployment(output_tokens=200),
+    )  # fmt: skip
+    assert found.best.names == ("system", "history", "question")
+    quick = caching(
+        layout(SYSTEM, {**history, "think": "10 s"}, QUESTION, requests_per_second=4), deployment(output_tokens=200)
+    )
+    assert quick.segment_hits[1] > found.best.segment_hits[1]
+    assert found.bills[0][1].depth == 2
+    with pytest.raises(SpecError, match="turns and think"):
+        answer({"segments": [{"name": "h", "tokens": 9, "variants": "conversation"}]}, deployment())
+    with pytest.raises(SpecError, match="one conversation"):
+        answer({"segments": [history, {**history, "name": "again"}]}, deployment())

@@ -81,7 +81,8 @@ def api_bill(layout: PromptLayout, terms: ApiTerms, rate: float, output_tokens: 
     ends = np.cumsum(sizes)
     usable = np.where(ends >= scheme.minimum_tokens, ends // scheme.increment * scheme.increment, 0.0)
     hits = np.array([one.hit(scheme.hits, rate) for one in found])
-    kept = np.array([float((one.counts * scheme.stored(rate * one.shares, one.changes)).sum()) for one in found])
+    used = [one.used(rate) for one in found]
+    kept = np.array([float((many * scheme.stored(each, changes)).sum()) for each, many, changes, _ in used])
     price = terms.input_usd / 1e6
     best: tuple[float, ApiBill] | None = None
     for depth in range(len(found) + 1):

@@ -16,8 +16,10 @@ class Segment(Spec):
     """A stretch of a prompt: a system prompt, a tenant's rules, examples, documents, a user's profile, the question.
 
     ``variants`` different texts can stand there, the k-th most frequent in proportion to 1 / k^``skew``; ``unique`` is a new text
-    in every request. ``within`` names a segment that follows from this one (a user belongs to one tenant). ``changes_every`` is how
-    long a text stays as it is (a date, an index that is rebuilt). A segment that is not ``movable`` keeps its place.
+    in every request; ``conversation`` is what was said before in a conversation of ``turns`` turns, each ``think`` after the last on
+    average, ``tokens`` its mean over all turns. ``within`` names a segment that follows from this one (a user belongs to
+    one tenant). ``changes_every`` is how long a text stays as it is (a date, an index that is rebuilt). A segment that is not
+    ``movable`` keeps its place.
 
     >>> Segment(name="question", tokens=200, variants="unique").unique
     True
@@ -25,10 +27,12 @@ class Segment(Spec):
 
     name: str
     tokens: Annotated[int, Field(ge=1, le=10**8)]
-    variants: Annotated[int, Field(ge=1, le=10**7)] | Literal["unique"] = 1
+    variants: Annotated[int, Field(ge=1, le=10**7)] | Literal["unique", "conversation"] = 1
     skew: Annotated[float, Field(ge=0, le=10)] = 0.0
     within: str | None = None
     changes_every: Seconds | None = None
+    turns: Annotated[float, Field(gt=1, le=10**6)] | None = None
+    think: Seconds | None = None
     movable: bool = True
 
     @field_validator("changes_every")
@@ -37,6 +41,13 @@ class Segment(Spec):
         if given == 0:
             raise ValueError("is a time above zero; a text that is new in every request has variants: unique")
         return given
+
+    @model_validator(mode="after")
+    def _a_conversation(self) -> Segment:
+        given = self.turns is not None and bool(self.think)
+        if (self.variants == "conversation") != given or (self.think is not None and self.variants != "conversation"):
+            raise ValueError("turns and think (above zero) belong to variants: conversation, which needs both")
+        return self
 
     @property
     def unique(self) -> bool:
@@ -93,6 +104,8 @@ class PromptLayout(Spec):
     def _names_fit(self) -> PromptLayout:
         if len(set(self.names)) < len(self.names):
             raise ValueError(f"segments need names of their own, got {', '.join(self.names)}")
+        if sum(segment.variants == "conversation" for segment in self.segments) > 1:
+            raise ValueError("a prompt has one conversation")
         for segment in self.segments:
             if segment.within is None:
                 continue
@@ -101,7 +114,9 @@ class PromptLayout(Spec):
             if segment.name in self.within(segment.within) or segment.within == segment.name:
                 raise ValueError(f"{segment.name} and {segment.within} lie within each other")
             outer = self[segment.within]
-            if outer.unique or (not segment.unique and int(segment.variants) < int(outer.variants)):
+            if isinstance(outer.variants, str) or (
+                not isinstance(segment.variants, str) and segment.variants < outer.variants
+            ):
                 raise ValueError(f"{segment.name} lies within {outer.name}, so it has at least as many variants")
         return self
 
