@@ -19,7 +19,7 @@ from infersim.decide.ways import cascade, own_or_api, prompt_or_weights, retriev
 from infersim.errors import SpecError
 from infersim.planning.assumptions import Assumption
 from infersim.planning.distributions import Array
-from infersim.planning.flips import Crossing, Flips, flips
+from infersim.planning.flips import REACH, Crossing, Flips, flips
 from infersim.planning.uncertainty import show_chance
 from infersim.predict.estimate import Estimate
 from infersim.serving.target import Limit
@@ -47,10 +47,7 @@ class Turn:
         item, at = self.assumption, self.crossing
         side = "falls below" if at.value < item.base else "rises above"
         chance = "" if at.chance is None else f"; chance {show_chance(at.chance)}"
-        unit = f" {item.unit}" if item.unit else ""
-        return (
-            f"{self.to or 'no way'} if {item.name} {side} {_number(at.value)}{unit} (now {_number(item.base)}{chance})"
-        )
+        return f"{self.to or 'no way'} if {item.name} {side} {_number(at.value, item.unit)} (now {_number(item.base, item.unit, False)}{chance})"
 
     def to_dict(self) -> dict[str, Any]:
         return {"assumption": self.assumption.name, "unit": self.assumption.unit, "now": self.assumption.base, "value": self.crossing.value,
@@ -105,8 +102,19 @@ class DecisionAnswer:
         return flips(
             lambda v: self.choice.costs(v)[place], lambda v: np.min(self.choice.costs(v)[others], axis=0), self.choice.assumptions,
             names=(self.names[place], "another way"), figure="USD per query",
-            ranges={item.name: (0.0, item.quantile(99.9)) for item in self.choice.assumptions.uncertain if item.scale == "linear"},
+            ranges=self._ranges,
         )  # fmt: skip
+
+    @property
+    def _ranges(self) -> dict[str, tuple[float, float]]:
+        """Where a turn is looked for: along the curve; from zero on; about values that are certain, too."""
+        found = {}
+        for item in self.choice.assumptions:
+            if item.uncertain and item.scale == "linear":
+                found[item.name] = (0.0, item.quantile(99.9))
+            elif not item.uncertain and item.base > 0:
+                found[item.name] = (0.001, 0.999) if item.unit == "share" else (item.base / REACH, item.base * REACH)
+        return found | {self.over.name: (float(self.grid[0]), float(self.grid[-1]))}
 
     @functools.cached_property
     def turns(self) -> tuple[Turn, ...]:
@@ -213,7 +221,9 @@ class DecisionAnswer:
             usd, month = (self._money(one, value) for value in (one.usd, one.usd * self.queries_per_month))
             lines.append(f"{mark} {name:<22}{usd:>12}{month:>14}{_seconds(one.ttft):>11}{_seconds(one.e2e):>11}")
         lines.append("")
-        parts = [f"{name or 'none'} " + _between(low, high, self.grid) for name, low, high in self.stretches]
+        parts = [
+            f"{name or 'none'} " + _between(low, high, self.grid, self.over.unit) for name, low, high in self.stretches
+        ]
         more = [f"and {len(parts) - SHOWN} more changes"] if len(parts) > SHOWN else []
         lines += _wrapped(f"Cheapest by {self.over.name}: " + "; ".join([*parts[:SHOWN], *more]))
         if self.payback_queries is not None:
@@ -236,20 +246,25 @@ SHOWN = 6
 """Turns that a printed answer names."""
 
 
-def _between(low: float, high: float, grid: Array) -> str:
+def _between(low: float, high: float, grid: Array, unit: str) -> str:
+    start, end = (_number(value, unit, False) for value in (low, high))
     if low <= grid[0] and high >= grid[-1]:
-        return f"from {_number(low)} to {_number(high)}"
+        return f"from {start} to {end}"
     if low <= grid[0]:
-        return f"below {_number(high)}"
-    return f"above {_number(low)}" if high >= grid[-1] else f"{_number(low)} to {_number(high)}"
+        return f"below {end}"
+    return f"above {start}" if high >= grid[-1] else f"{start} to {end}"
 
 
-def _number(value: float) -> str:
-    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+def _number(value: float, unit: str = "", told: bool = True) -> str:
+    """A value for a sentence; shares as percentages, other units where they are told."""
+    if unit == "share":
+        return f"{100 * value:.3g}%"
+    number = f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+    return f"{number} {unit}" if unit and told else number
 
 
 def _shown(item: Assumption) -> str:
-    return f"{item.name} {_number(item.base)}"
+    return f"{item.name} {_number(item.base, item.unit, False)}"
 
 
 def _usd(value: Any) -> str:
@@ -299,7 +314,8 @@ def _span(item: Assumption) -> tuple[float, float]:
     low, high = (item.low, item.high) if item.uncertain else (item.base, item.base)
     if high <= 0:
         raise SpecError("has no range that a curve could be drawn over; give a span", field=item.name)
-    return max(low, high / 1e6) / np.sqrt(SPAN), high * np.sqrt(SPAN)
+    wide = SPAN if item.uncertain else SPAN**2
+    return max(low, high / 1e6) / np.sqrt(wide), high * np.sqrt(wide)
 
 
 def answer(

@@ -27,6 +27,8 @@ FALL, RISE = 2.0, 1.2
 """Range of an API's price: half of it to a fifth more; assumed, as prices have fallen."""
 PRICES = ("input_price", "cached_input_price", "output_price")
 SPEEDS = ("api_ttft", "api_tpot", "api_prefill_rate")
+LOAD = Workload(concurrency=8)
+"""What own devices serve beside a call where nobody says it; assumed."""
 RENT = 1.5
 """Range of a rent: this factor to both sides; assumed."""
 
@@ -49,6 +51,9 @@ class Priced:
     @property
     def sources(self) -> list[str]:
         found = list(self.model.sources)
+        if isinstance(self.model, Deployed):
+            users = self.model.deployment.workload.concurrency
+            found.append(f"{self.name}: calls priced by device time beside a closed loop of {users:g} users")
         if self.scheme is not None:
             found += [f"{self.scheme.name}: {source.ref} ({source.status})" for source in self.scheme.sources]
         return found
@@ -155,7 +160,7 @@ def priced(given: ServedModel | ApiModel | Estimate, prefix: str = "", *, worklo
             items.append(item if value is None else Assumption.certain(item.name, value, unit=item.unit, status="fact"))
         scheme = load_api_cache(given.cache) if given.cache else None
         return Priced(api, prefix, tuple(items), given.context or float("inf"), scheme)
-    one = given if isinstance(given, Estimate) else deploy(given, workload)
+    one = given if isinstance(given, Estimate) else deploy(given, workload or LOAD)
     if one.model.task != "generate":
         raise SpecError(f"{one.model.name} does not generate text; give a model that does", field=f"{prefix}model")
     if one.price_per_hour is None:

@@ -60,6 +60,8 @@ class RagAnswer:
     store_bytes: float
     """Of the KV caches of passages that are kept; 0 where none are."""
     tpot: float
+    limits: tuple[Limit, ...] = ()
+    """Of the target, on the whole pipeline."""
 
     @property
     def before(self) -> tuple[Served, ...]:
@@ -89,10 +91,6 @@ class RagAnswer:
     @cached_property
     def e2e_p95(self) -> float:
         return self.percentile("e2e", TAIL)
-
-    @property
-    def limits(self) -> tuple[Limit, ...]:
-        return read_limits(self.spec.target) if self.spec.target else ()
 
     @property
     def missed(self) -> list[str]:
@@ -180,7 +178,8 @@ class RagAnswer:
             "generator": self.generator, "queries_per_s": self.rate, "passages": self.spec.handed_on,
             "prompt_tokens": self.spec.prompt_tokens,
             "computed_prompt_tokens": self.computed_tokens, "ttft_s": self.ttft, "ttft_p95_s": self.ttft_p95, "tpot_s": self.tpot,
-            "e2e_s": self.e2e, "e2e_p95_s": self.e2e_p95, "target": self.spec.target, "missed": self.missed,
+            "e2e_s": self.e2e, "e2e_p95_s": self.e2e_p95, "missed": self.missed,
+            "target_s": {limit.name: limit.seconds for limit in self.limits},
             "capacity_queries_per_s": _finite(self.capacity), "weakest_stage": self.weakest.name if math.isfinite(self.capacity) else None,
             "slowest_stage": self.slowest.name, "usd_per_query": self.usd_per_query, "usd_per_month": self.usd_per_month,
             "upkeep_usd_per_month": self.upkeep_per_month, "kv_store_bytes": self.store_bytes,
@@ -342,11 +341,13 @@ def _plan(spec: Pipeline, deployment: Estimate | None) -> tuple[_Plan, float, fl
     return _Plan(spec, retrieval, rewriter, generator, loading, itself), prompt - min(cached, prompt - 1.0), kept
 
 
-def answer(spec: Pipeline | Mapping[str, Any], deployment: Estimate | None = None) -> RagAnswer:
+def answer(
+    spec: Pipeline | Mapping[str, Any], deployment: Estimate | None = None, *, limits: tuple[Limit, ...] = ()
+) -> RagAnswer:
     """The pipeline with the cheapest copies of every stage that serve its rate within its target.
 
-    ``deployment`` generates where the spec names no generator; its replicas are sized. Raises NoPlanError where no number of copies
-    meets the target, and says what takes the time; SpecError and DoesNotFitError where a part cannot be.
+    ``deployment`` generates where the spec names no generator; its replicas are sized. ``limits`` hold where the spec has no target.
+    Raises NoPlanError where no number of copies meets the target, and says what takes the time; SpecError and DoesNotFitError where a part cannot be.
 
     >>> from infersim import estimate
     >>> found = answer({"retrieval": {"corpus": {"documents": 100_000}, "queries_per_second": 5, "index": "faiss-hnsw",
@@ -358,11 +359,12 @@ def answer(spec: Pipeline | Mapping[str, Any], deployment: Estimate | None = Non
     """
     pipeline = spec if isinstance(spec, Pipeline) else validate(Pipeline, spec)
     plan, computed, kept = _plan(pipeline, deployment)
+    asked = read_limits(pipeline.target) if pipeline.target else limits
 
     def worked(found: tuple[Served, ...]) -> RagAnswer:
         stages, tpot = plan.in_order(found), plan.tpot(found[-1].copies)
         return RagAnswer(
-            pipeline, plan.retrieval, stages, plan.generator.model, pipeline.context_tokens, computed, kept, tpot
+            pipeline, plan.retrieval, stages, plan.generator.model, pipeline.context_tokens, computed, kept, tpot, asked
         )
 
     def misses(found: tuple[Served, ...]) -> str:

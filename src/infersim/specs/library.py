@@ -3,8 +3,8 @@
 Looked through in this order: folders given to ``add_spec_folder``, those in the environment variable
 ``INFERSIM_SPECS`` (separated as PATH is), then the bundled ones. A folder holds ``accelerators/``, ``systems/``,
 ``engines/``, ``overheads/``, ``models/``, ``calibrations/``, ``acceptance/``, ``api_caching/``, ``decisions/``, ``grammar_engines/``,
-``vector_indexes/``, ``recall_curves/`` and ``search_rates/``, each with one YAML file per thing, named after it, and ``prices/`` with
-tables of prices, each of which stands in for later ones of the same hardware and kind.
+``targets/``, ``vector_indexes/``, ``recall_curves/`` and ``search_rates/``, each with one YAML file per thing, named after it, and
+``prices/`` with tables of prices, each of which stands in for later ones of the same hardware and kind.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _added: list[Path] = []
 _price_files: list[Path] = []
 
 
-OF_WORKLOADS = ("acceptance", "api_caching", "decisions", "grammar_engines")
+OF_WORKLOADS = ("acceptance", "api_caching", "decisions", "grammar_engines", "targets")
 """Kinds of specs that tell of what is asked, not of what answers."""
 
 
