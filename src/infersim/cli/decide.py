@@ -221,7 +221,7 @@ def _given_one(text: str) -> tuple[str, Any]:
         raise SpecError(f"write the ends of a curve as 1e3..1e7, got {text!r}", field="--span") from None
 
 
-def _ttft(limits: Any) -> float | None:
+def _ttft(limits: Any) -> str | None:
     """The limit on the mean time to first token, the only one that these questions know."""
     for limit in limits:
         if limit.metric != "ttft" or limit.percentile is not None:
@@ -229,4 +229,4 @@ def _ttft(limits: Any) -> float | None:
                 f"this question knows a limit on the mean ttft alone, such as ttft=1s, got {limit.name}",
                 field="--target",
             )
-    return min((limit.seconds for limit in limits), default=None)
+    return f"{min(limit.seconds for limit in limits)!r} s" if limits else None

@@ -47,7 +47,8 @@ class Turn:
         item, at = self.assumption, self.crossing
         side = "falls below" if at.value < item.base else "rises above"
         chance = "" if at.chance is None else f"; chance {show_chance(at.chance)}"
-        return f"{self.to or 'no way'} if {item.name} {side} {_number(at.value, item.unit)} (now {_number(item.base, item.unit, False)}{chance})"
+        now = _number(item.base, item.unit, False)
+        return f"{self.to or 'no way'} if {item.name} {side} {_number(at.value, item.unit)} (now {now}{chance})"
 
     def to_dict(self) -> dict[str, Any]:
         return {"assumption": self.assumption.name, "unit": self.assumption.unit, "now": self.assumption.base, "value": self.crossing.value,
@@ -99,10 +100,18 @@ class DecisionAnswer:
         """What each assumption alone, or the likeliest few together, would have to be for another way to be cheaper."""
         place = self.names.index(self.best) if self.best in self.names else 0
         others = [way for way in range(len(self.names)) if way != place]
+        last: list[Any] = [None, None]
+
+        def costs(values: Mapping[str, Any]) -> Array:
+            """Of all ways; the figures of both sides are asked for with the same values, one after the other."""
+            if last[0] is not values:
+                last[:] = values, self.choice.costs(values)
+            found: Array = last[1]
+            return found
+
         return flips(
-            lambda v: self.choice.costs(v)[place], lambda v: np.min(self.choice.costs(v)[others], axis=0), self.choice.assumptions,
-            names=(self.names[place], "another way"), figure="USD per query",
-            ranges=self._ranges,
+            lambda v: costs(v)[place], lambda v: np.min(costs(v)[others], axis=0), self.choice.assumptions,
+            names=(self.names[place], "another way"), figure="USD per query", ranges=self._ranges,
         )  # fmt: skip
 
     @property

@@ -115,7 +115,8 @@ class Choice:
                 raise UnknownNameError(
                     f"no way is called {given!r}; {did_you_mean(given, self.names)}", field="success"
                 )
-            named[by_key[key(given)]] = chance
+            ends = chance if isinstance(chance, (tuple, list)) and len(chance) == 2 else None
+            named[by_key[key(given)]] = (ends[0], sum(ends) / 2, ends[1]) if ends else chance
         missing = [name for name in self.names if name not in named]
         if missing:
             raise SpecError(f"needs the chance of every way; missing: {', '.join(missing)}", field="success")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,7 @@ from infersim.predict.estimate import Estimate
 from infersim.prompts.api import ApiCache, load_api_cache
 from infersim.prompts.cache import hit_rate
 from infersim.specs.api import ApiModel
+from infersim.specs.huggingface import load_model
 from infersim.specs.served import ServedModel
 from infersim.specs.workload import Workload
 
@@ -29,6 +30,8 @@ PRICES = ("input_price", "cached_input_price", "output_price")
 SPEEDS = ("api_ttft", "api_tpot", "api_prefill_rate")
 LOAD = Workload(concurrency=8)
 """What own devices serve beside a call where nobody says it; assumed."""
+REMEMBERED = 512
+"""Calls that are kept at most."""
 RENT = 1.5
 """Range of a rent: this factor to both sides; assumed."""
 
@@ -43,6 +46,7 @@ class Priced:
     context: float
     """Longest prompt and output together [tokens]."""
     scheme: ApiCache | None = None
+    memory: dict[Any, Call] = field(default_factory=dict, compare=False, repr=False)
 
     @property
     def name(self) -> str:
@@ -74,11 +78,20 @@ class Priced:
             tpot = np.asarray(values[self.prefix + "api_tpot"], dtype=float)
             e2e, usd = one.ttft + np.maximum(made - 1.0, 0.0) * tpot, np.asarray(one.usd, dtype=float)
         else:
-            one = self.model.call(room, made, cached)
+            one = self._remembered(room, made, cached)
             tpot, e2e = np.asarray(one.tpot), np.asarray(one.e2e)
             usd = one.usd * self._money(values)
         ttft, tpot, e2e, usd, over = np.broadcast_arrays(one.ttft, tpot, e2e, usd, over)
         return Call(*(np.where(over, np.inf, part)[()] for part in (ttft, tpot, e2e, usd)))
+
+    def _remembered(self, *lengths: Any) -> Call:
+        """A call on own devices; those of the same lengths are priced once."""
+        key = tuple((length.shape, length.tobytes()) for length in lengths)
+        if key not in self.memory:
+            if len(self.memory) >= REMEMBERED:
+                self.memory.clear()
+            self.memory[key] = self.model.call(*lengths)
+        return self.memory[key]
 
     def _money(self, values: Values) -> Any:
         """Price of an hour over the one that calls are priced at, and hours paid over hours used."""
@@ -123,6 +136,13 @@ class Priced:
         return hits, there / a * hour / 3600.0 * np.minimum(np.asarray(prefix) / float(one.memory.kv_tokens), 1.0)
 
 
+def check_generates(given: ServedModel | Estimate, field: str) -> None:
+    """Raises SpecError for a model that reads only."""
+    model = load_model(given.model) if isinstance(given.model, str) else given.model
+    if model.task != "generate":
+        raise SpecError(f"{model.name} does not generate text; give a model that does", field=field)
+
+
 def api_of(given: ApiModel) -> Api:
     """An API's model to call; speed that nobody states is assumed.
 
@@ -160,9 +180,8 @@ def priced(given: ServedModel | ApiModel | Estimate, prefix: str = "", *, worklo
             items.append(item if value is None else Assumption.certain(item.name, value, unit=item.unit, status="fact"))
         scheme = load_api_cache(given.cache) if given.cache else None
         return Priced(api, prefix, tuple(items), given.context or float("inf"), scheme)
+    check_generates(given, f"{prefix}model")
     one = given if isinstance(given, Estimate) else deploy(given, workload or LOAD)
-    if one.model.task != "generate":
-        raise SpecError(f"{one.model.name} does not generate text; give a model that does", field=f"{prefix}model")
     if one.price_per_hour is None:
         raise SpecError(f"no price of {one.machine.accelerator.name} is on file; give one", field="gpu_hour")
     known = (one.memory.longest_context(), one.model.max_position_embeddings, one.knobs.max_model_len)

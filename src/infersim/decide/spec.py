@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from infersim.errors import did_you_mean
-from infersim.specs.api import ApiModel
+from infersim.specs.api import AnyModel, ApiModel
 from infersim.specs.quantity import Seconds, Spec
-from infersim.specs.served import ServedModel
 
 Kind = Literal["rag-vs-long-context", "cached-prompt", "finetune", "self-host-vs-api", "cascade"]
 QUESTIONS: tuple[Kind, ...] = ("rag-vs-long-context", "cached-prompt", "finetune", "self-host-vs-api", "cascade")
@@ -35,33 +34,22 @@ class Decision(Spec):
     """
 
     question: Kind
-    model: ServedModel | ApiModel | None = None
+    model: AnyModel | None = None
     api: ApiModel | None = None
-    small: ServedModel | ApiModel | None = None
-    tuned: ServedModel | ApiModel | None = None
+    small: AnyModel | None = None
+    tuned: AnyModel | None = None
     over: str | None = None
     span: tuple[Number, Number] | None = None
     assume: dict[str, Range] = {}
     success: dict[str, Range] = {}
     ttft: Seconds | None = None
 
-    @model_validator(mode="before")
+    @field_validator("question", mode="before")
     @classmethod
-    def _models(cls, given: Any) -> Any:
-        """Prices in one text are an API's; the kind of each model is told by its fields, so that errors are of that kind."""
-        if not isinstance(given, dict):
-            return given
-        question = given.get("question")
-        if isinstance(question, str) and question not in QUESTIONS:
-            raise ValueError(f"question: there is none called {question!r}; {did_you_mean(question, QUESTIONS)}")
-        told = dict(given)
-        for name in ("model", "small", "tuned"):
-            one = told.get(name)
-            if isinstance(one, str):
-                told[name] = ApiModel.model_validate(one)
-            elif isinstance(one, dict):
-                told[name] = (ApiModel if "prices" in one else ServedModel).model_validate(one)
-        return told
+    def _known(cls, given: Any) -> Any:
+        if isinstance(given, str) and given not in QUESTIONS:
+            raise ValueError(f"there is none called {given!r}; {did_you_mean(given, QUESTIONS)}")
+        return given
 
     @model_validator(mode="after")
     def _complete(self) -> Decision:

@@ -347,7 +347,8 @@ def answer(
     """The pipeline with the cheapest copies of every stage that serve its rate within its target.
 
     ``deployment`` generates where the spec names no generator; its replicas are sized. ``limits`` hold where the spec has no target.
-    Raises NoPlanError where no number of copies meets the target, and says what takes the time; SpecError and DoesNotFitError where a part cannot be.
+    Raises NoPlanError where no number of copies meets the target, and says what takes the time;
+    SpecError and DoesNotFitError where a part cannot be.
 
     >>> from infersim import estimate
     >>> found = answer({"retrieval": {"corpus": {"documents": 100_000}, "queries_per_second": 5, "index": "faiss-hnsw",

@@ -2,27 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import Field, field_validator, model_validator
 
 from infersim.errors import InferSimError
 from infersim.retrieval.spec import RetrievalSpec
 from infersim.serving.target import read_limits
-from infersim.specs.api import ApiModel
+from infersim.specs.api import AnyModel
 from infersim.specs.quantity import Bandwidth, Seconds, Spec
-from infersim.specs.served import ServedModel
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Tokens = Annotated[float, Field(ge=0, le=1e8)]
-Model = ServedModel | ApiModel
-
-
-def told_model(given: Any) -> Any:
-    """A model of its kind, told by its fields, so that errors are of that kind."""
-    if isinstance(given, str) or (isinstance(given, dict) and "prices" in given):
-        return ApiModel.model_validate(given)
-    return ServedModel.model_validate(given) if isinstance(given, dict) else given
 
 
 class Rewrite(Spec):
@@ -31,15 +22,10 @@ class Rewrite(Spec):
     ``model`` None is the generator itself. ``searches`` queries come of it and are embedded and searched side by side.
     """
 
-    model: Model | None = None
+    model: AnyModel | None = None
     prompt_tokens: Annotated[float, Field(ge=1, le=1e8)] = 200.0
     output_tokens: Annotated[float, Field(ge=1, le=1e6)] = 40.0
     searches: Annotated[int, Field(ge=1, le=64)] = 1
-
-    @field_validator("model", mode="before")
-    @classmethod
-    def _kind(cls, given: Any) -> Any:
-        return told_model(given)
 
 
 class ChunkReuse(Spec):
@@ -69,7 +55,7 @@ class Pipeline(Spec):
     """
 
     retrieval: RetrievalSpec
-    generator: Model | None = None
+    generator: AnyModel | None = None
     passages: Annotated[int, Field(ge=1, le=10**6)] | None = None
     system_tokens: Tokens = 500.0
     system_cached: Share = 1.0
@@ -81,11 +67,6 @@ class Pipeline(Spec):
     fetch: Seconds = 0.005
     target: str | None = None
     mean_load: Annotated[float, Field(gt=0, le=1)] = 1.0
-
-    @field_validator("generator", mode="before")
-    @classmethod
-    def _kind(cls, given: Any) -> Any:
-        return told_model(given)
 
     @field_validator("target")
     @classmethod

@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import Protocol
 
 from infersim import units
-from infersim.decide.models import api_of
+from infersim.decide.models import api_of, check_generates
 from infersim.errors import SpecError
 from infersim.planning.calls import Deployed
 from infersim.planning.ownership import HOURS_PER_MONTH
@@ -226,6 +226,7 @@ def model_station(
                 field=name,
             )
         return ApiStation(name, model, prompt, output, cached, load, whole)
+    check_generates(model, name)
     hit = min(cached / prompt, (prompt - 1) / prompt)
     workload = Workload(input_tokens=prompt, output_tokens=output, prefix_hit=hit)
     if isinstance(model, Estimate):
@@ -240,8 +241,6 @@ def model_station(
     else:
         place = model.deployment.model_copy(update={"replicas": 1})
         found = deploy(model.model_copy(update={"deployment": place}), workload)
-    if found.model.task != "generate":
-        raise SpecError(f"{found.model.name} does not generate text; give a model that does", field=name)
     if not found.fits:
         found.ttft  # noqa: B018 - raises DoesNotFitError with what is short and what would fit
     return ModelStation(name, found, load, whole, utilisation=utilisation)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import Field, model_validator
+from pydantic import Discriminator, Field, Tag, model_validator
 
 from infersim.specs.quantity import Seconds, Spec
+from infersim.specs.served import ServedModel
 
 UsdPerMillion = Annotated[float, Field(ge=0, le=1e6)]
 
@@ -60,3 +61,15 @@ class ApiModel(Spec):
     @classmethod
     def _from_text(cls, given: Any) -> Any:
         return {"prices": given} if isinstance(given, str) else given
+
+
+def _kind(given: Any) -> str:
+    if isinstance(given, (str, ApiModel)) or (isinstance(given, dict) and "prices" in given):
+        return "an API"
+    return "a served model"
+
+
+AnyModel = Annotated[
+    Annotated[ApiModel, Tag("an API")] | Annotated[ServedModel, Tag("a served model")], Discriminator(_kind)
+]
+"""A model on own devices, or behind an API: told by its ``prices``, or by prices in one text."""
