@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator
 
 from infersim.specs.deployment import Degree, EngineKnobs, Parallelism
+from infersim.specs.engine import EngineSpec
 from infersim.specs.hardware import Accelerator, System
 from infersim.specs.huggingface import from_config
 from infersim.specs.model import ModelSpec
@@ -38,7 +39,7 @@ class Placement(EngineKnobs):
     precision: str | Precision | None = None
     """Name of a scheme, or formats of one's own; None takes the checkpoint's."""
     kv_cache: str | None = None
-    engine: str = "vllm"
+    engine: str | EngineSpec = "vllm"
     system: str | System | None = None
     """The node or rack; None takes the usual one."""
     mode: Literal["calibrated", "bound"] = "calibrated"
