@@ -92,18 +92,30 @@ def fit_graph(table: Search) -> GraphWork:
 
     Raises SpecError where no two sizes, beams and links were counted.
     """
+    from scipy.optimize import least_squares
+
     rows = table.kind == KINDS.index("hnsw")
     n, M, ef = table.vectors[rows], table.structure[rows], table.knob[rows]
     entry = float(np.median((table.hops[rows] - ef) / np.log(n))) if rows.any() else 0.0
-    columns = [np.ones_like(n), np.log(M), np.log(ef), np.log(n), np.log(ef / 64.0) * np.log(n)]
-    design = np.stack(columns, axis=1)
-    if len(n) < design.shape[1] or len(np.unique(n)) < 2 or len(np.unique(ef)) < 2:
+    if len(n) < LEAST_ROWS or len(np.unique(n)) < 2 or len(np.unique(ef)) < 2:
         raise SpecError(
             "holds too few graphs to tell how searches grow; run `infersim bench --backend faiss` again", field="hnsw"
         )
-    found, *_ = np.linalg.lstsq(design, np.log(table.evaluations[rows]), rcond=None)
-    scale, links, beam, size, size_beam = (float(f"{value:.{DIGITS}g}") for value in (np.exp(found[0]), *found[1:]))
-    return GraphWork(float(f"{entry:.{DIGITS}g}"), scale, links, beam, size, size_beam)
+    counted = np.log(table.evaluations[rows])
+
+    def off(free: Array) -> Array:
+        scale, links, hops, size, reach = free
+        work = GraphWork(entry, float(np.exp(scale)), links, hops, size, float(np.exp(reach)))
+        found: Array = np.log(work.evaluations(n, M, ef)) - counted
+        return found
+
+    start = np.array([1.6, 0.4, 0.9, 0.07, 0.2])
+    bounds = ([-5.0, 0.0, 0.3, 0.0, -2.5], [8.0, 1.0, 1.2, 0.4, 3.0])
+    found = least_squares(off, start, bounds=bounds, loss="soft_l1", f_scale=0.1).x
+    scale, links, hops, size, reach = (
+        float(f"{value:.{DIGITS}g}") for value in (np.exp(found[0]), *found[1:4], np.exp(found[4]))
+    )
+    return GraphWork(float(f"{entry:.{DIGITS}g}"), scale, links, hops, size, reach)
 
 
 def predicted_counts(table: Search, graph: GraphWork, imbalance: float) -> Search:
@@ -113,7 +125,7 @@ def predicted_counts(table: Search, graph: GraphWork, imbalance: float) -> Searc
     M, ef = np.where(hnsw, table.structure, 16.0), np.where(hnsw, table.knob, 16.0)
     listed = scanned_vectors(table.vectors, lists, table.knob, imbalance)
     seen = np.select([hnsw, flat], [graph.evaluations(table.vectors, M, ef), table.vectors], listed)
-    hops = np.where(hnsw, graph.hops(table.vectors, ef), 0.0)
+    hops = np.where(hnsw, graph.hops_of(table.vectors, ef), 0.0)
     return Search(table.kind, table.vectors, table.dimension, table.structure, table.knob, seen, hops)
 
 
@@ -135,7 +147,7 @@ def _held(table: Search) -> tuple[str, ...]:
         "scanned": {1, 2},
         "lookup": {2},
         "evaluation": {3},
-        "shared_wait": {3},
+        "scattered": {3},
         "memory_wait": {3},
         "candidate": {3},
     }

@@ -64,7 +64,7 @@ def _own(source: Path, out: Path, devices: list[str], engines: list[str], as_jso
         )
     results = read_results(source)
     if results.backend == "faiss":
-        _search(results, out, devices, engines, as_json, as_csv)
+        _own_search(results, out, devices, engines, as_json, as_csv)
         return
     own = calibrate_own(results, device=next(iter(devices), None), engine=next(iter(engines), None))
     written = write_own(out, own)
@@ -87,22 +87,28 @@ def _own(source: Path, out: Path, devices: list[str], engines: list[str], as_jso
     emit(answer, text, as_json=as_json, as_csv=as_csv, rows=sections)
 
 
-def _search(results: Results, out: Path, devices: list[str], engines: list[str], as_json: bool, as_csv: bool) -> None:
-    """Search rates of a result file of vector search."""
+def _own_search(
+    results: Results, out: Path, devices: list[str], engines: list[str], as_json: bool, as_csv: bool
+) -> None:
+    """Search rates of a result file of vector search, in a folder for --specs."""
     from infersim.calibrate.own_search import calibrate_search, write_rates
 
     if engines:
         raise SpecError(f"vector search is of {results.backend}, not of an inference engine", field="--engine")
     rates = calibrate_search(results, name=next(iter(devices), None))
-    written = write_rates(out, rates)
-    kinds = [{"kind": kind, **errors} for kind, errors in rates.errors.items()]
+    path = write_rates(out, rates)
+    kinds = [{"index": kind, "rows": found["rows"], "mean_error": found["mean"], "median_error": found["p50"]}
+             for kind, found in rates.errors.items()]  # fmt: skip
 
     def text() -> str:
-        lines = [f"wrote {written}"]
-        lines += [f"{one['kind']:<12}{one['rows']:>4} rows, {one['p50']:6.1%} off in the median" for one in kinds]
-        return "\n".join([*lines, f"use it: a retrieval spec with index: {{rates: {rates.name}}}, and --specs {out}"])
+        lines = [
+            f"{row['index']:<12}{row['rows']:>4} rows, {row['median_error']:6.1%} off in the median" for row in kinds
+        ]
+        said = f"use it: index: {{rates: {rates.name}}} in a retrieval spec, and --specs {out}"
+        return "\n".join([f"wrote {path}", *lines, said])
 
-    emit({"rates": rates.name, "file": str(written), "kinds": kinds}, text, as_json=as_json, as_csv=as_csv, rows=kinds)
+    answer = {"search_rates": rates.name, "files": [str(path)], "indexes": kinds}
+    emit(answer, text, as_json=as_json, as_csv=as_csv, rows=kinds)
 
 
 def _silicon(out: Path, chosen: list[str], engines: list[str], as_json: bool, as_csv: bool) -> None:

@@ -184,8 +184,19 @@ class VectorSearch(Case):
     top_k: int = 10
 
 
+@dataclass(frozen=True)
+class Encoder(Case):
+    """One pass of a whole embedding model over ``sequences`` of ``tokens`` each. It judges; no calibration takes it."""
+
+    kind: ClassVar[str] = "encoder"
+    model: str
+    format: str
+    sequences: int
+    tokens: int
+
+
 KINDS: dict[str, type[Case]] = {
-    c.kind: c for c in (Gemm, Stream, Attention, Pass, Launch, HostCopy, Collective, VectorSearch)
+    c.kind: c for c in (Gemm, Stream, Attention, Pass, Launch, HostCopy, Collective, VectorSearch, Encoder)
 }
 
 

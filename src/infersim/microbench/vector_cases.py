@@ -27,7 +27,7 @@ CODES: dict[SetName, tuple[Graph, ...]] = {
 GRAPHS: dict[SetName, tuple[Graph, ...]] = {
     "tiny": ((1000, 32, 8, (16, 32)), (4000, 32, 8, (16, 32))),
     "quick": ((2000, 64, 16, BEAMS), (8000, 64, 32, BEAMS), (50_000, 64, 16, BEAMS), (4000, 384, 16, BEAMS), (16_000, 384, 32, BEAMS),
-              (40_000, 384, 16, BEAMS), (10_000, 768, 16, BEAMS)),
+              (28_000, 384, 16, BEAMS), (10_000, 768, 16, BEAMS)),
 }  # fmt: skip
 MORE_GRAPHS: tuple[Graph, ...] = ((160_000, 128, 16, BEAMS), (100_000, 384, 32, BEAMS))
 

@@ -18,6 +18,7 @@ from infersim.machine.kernels.vector_search import (
     levels,
     queries_per_second,
     roofline_seconds,
+    scattered_seconds,
 )
 from infersim.ops import vector_search as count
 from infersim.ops.base import Numbers
@@ -128,7 +129,7 @@ def query_work(
             lookups=lookups * imbalance,
         )
     if index.kind == "hnsw":
-        hops = graph.hops(vectors, index.ef_search)
+        hops = graph.hops_of(vectors, index.ef_search)
         told = None if curve is None else evaluations_at(curve, index.ef_search)
         seen = graph.evaluations(vectors, index.M, index.ef_search) if told is None else told
         links = hops * 2.0 * index.M * index.memory.per_link
@@ -148,7 +149,7 @@ def build_work(index: VectorIndex, vectors: Numbers, dimension: int, *, graph: c
     Choosing among the links found, and a product quantiser's own k-means, are not counted.
 
     >>> from infersim.specs.library import load_vector_index
-    >>> work = count.GraphWork(0.7, 26.5, 0.37, 0.29, 0.16, 0.043)
+    >>> work = count.GraphWork(0.73, 5.0, 0.38, 0.907, 0.068, 1.17)
     >>> f"{float(build_work(load_vector_index('faiss-hnsw'), 1e6, 768, graph=work)):.1e}"
     '3.0e+12'
     """
@@ -328,8 +329,7 @@ def core_seconds(
         )  # fmt: skip
     if index.rescore:
         far = levels(vectors * whole, private_cache, parameters.shared_cache)
-        wait = far.shared * parameters.shared_wait + far.memory * parameters.memory_wait
-        seconds = seconds + index.rescore * (parameters.evaluation + wait + whole / parameters.memory)
+        seconds = seconds + index.rescore * scattered_seconds(whole, far, parameters)
     return seconds + 0.0 * size
 
 
@@ -369,7 +369,7 @@ def _on_device(
         raise UnsupportedError(
             f"the index needs {float(np.max(footprint.memory)) / 1e9:,.1f} GB and {accelerator.name} has {room / 1e9:,.0f} GB"
         )
-    idle = count.GraphWork(0.0, 1.0, 0.0, 0.0, 0.0, 0.0)
+    idle = count.GraphWork(0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
     work = query_work(index, vectors, dimension, graph=idle)
     unit = {"int8": "int8", "fp16": "fp16"}.get(index.storage, "fp32")
     peaks = accelerator.peak_flops

@@ -41,7 +41,7 @@ def _bundled(kind: str) -> Path:
     home = Path("model_specs") if kind == "models" else Path("hardware_specs") / kind
     if kind in OF_WORKLOADS:
         home = Path("workload_specs") / kind
-    elif kind in RETRIEVAL:
+    if kind in RETRIEVAL:
         home = Path("retrieval_specs") / kind
     inside, beside = package / home, package.parents[1] / home
     return inside if inside.is_dir() else beside

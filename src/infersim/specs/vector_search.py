@@ -152,9 +152,9 @@ class GraphCounts(Spec):
     entry: float
     scale: float
     links: float
-    beam: float
+    hops: float
     size: float
-    size_beam: float
+    reach: float
 
 
 class SearchRates(Spec):
@@ -174,7 +174,7 @@ class SearchRates(Spec):
     list: Seconds
     scanned: Seconds
     evaluation: Seconds
-    shared_wait: Seconds
+    scattered: Bandwidth
     memory_wait: Seconds
     candidate: Seconds
     lookup: Seconds

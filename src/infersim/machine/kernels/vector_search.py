@@ -36,8 +36,8 @@ class SearchParameters:
     evaluation: float = parameter(
         1.9e-8, 1e-9, 1e-4, "a distance evaluation in a graph beside its bytes", unit="s", log=True
     )
-    shared_wait: float = parameter(
-        8e-9, 1e-10, 1e-6, "waiting for the shared cache, each vector of a graph", unit="s", log=True
+    scattered: float = parameter(
+        2.0e10, 1e9, 5e11, "rate of a graph's vectors beyond the private cache, read in no order", unit="B/s", log=True
     )
     memory_wait: float = parameter(1.2e-7, 1e-9, 1e-5, "waiting for memory, each vector of a graph", unit="s", log=True)
     candidate: float = parameter(8e-10, 1e-11, 1e-6, "searching a queue, per hop and place in it", unit="s", log=True)
@@ -135,9 +135,20 @@ def graph_seconds(
     """
     p, size = parameters, vectors * (stored + links)
     found = levels(size, private_cache, p.shared_cache)
-    wait = found.shared * p.shared_wait + found.memory * p.memory_wait
-    each = p.evaluation + stored * byte_seconds(size, private_cache, p) + wait
-    return p.call + evaluations * each + hops * ef * p.candidate
+    return p.call + evaluations * scattered_seconds(stored, found, p) + hops * ef * p.candidate
+
+
+def scattered_seconds(stored: Numbers, found: Levels, parameters: SearchParameters) -> Numbers:
+    """Seconds of the distance to one vector of ``stored`` bytes that nothing before it led to: prefetching starts anew with each,
+    and what comes from memory is waited for.
+
+    >>> close, far = (scattered_seconds(512, at, SearchParameters()) for at in (Levels(1, 0, 0), Levels(0, 0, 1)))
+    >>> round(close * 1e9), round(far * 1e9)
+    (28, 165)
+    """
+    p = parameters
+    beyond = found.shared + found.memory
+    return p.evaluation + stored * (found.private / p.near + beyond / p.scattered) + found.memory * p.memory_wait
 
 
 def queries_per_second(
