@@ -150,7 +150,7 @@ class RagAnswer:
     def sources(self) -> list[str]:
         """What the figures rest on."""
         found = [
-            "retrieval queues: M/M/c in a row, independent (Jackson 1957); a copy counts as capacity x latency servers",
+            "retrieval queues: M/M/c in a row, waits taken as independent (Jackson 1957); a copy counts as capacity x latency servers",
             f"the generator's TTFT scatters log-normally by {SCATTER.ttft:g}, decoding by {SCATTER.tpot:g} of its mean (assumed)",
             f"network {shown(self.spec.network)}, fetch {shown(self.spec.fetch)}: given, or assumed by default",
         ]

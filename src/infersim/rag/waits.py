@@ -1,8 +1,9 @@
 """Queues along a pipeline: what each stage adds on average and at a percentile, and the percentile of their sum.
 
-A stage is M/M/c: ``servers`` that each take one query at a time. Queues in a row are independent of each other (Jackson networks), so
-the time of a pipeline is a sum of independent times, and its distribution their convolution.
-Sources: J. R. Jackson, Networks of Waiting Lines, Operations Research 5(4), 1957; Kleinrock, Queueing Systems I, 1975, section 3.5.
+A stage is M/M/c: ``servers`` that each take one query at a time. The numbers of queries at stages in a row are independent (Jackson
+networks); waits of one query are nearly so, and are taken as independent: their sum is distributed as the convolution.
+Sources: J. R. Jackson, Networks of Waiting Lines, Operations Research 5(4), 1957; P. J. Burke, The dependence of delays in tandem
+queues, Annals of Mathematical Statistics 35(2), 1964; Kleinrock, Queueing Systems I, 1975, section 3.5.
 """
 
 from __future__ import annotations
