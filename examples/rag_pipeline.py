@@ -23,5 +23,5 @@ generator = infersim.estimate("meta-llama/Llama-3.1-8B", "H100-SXM", precision="
 found = answer(pipeline, generator)
 print(found, end="\n\n")
 
-swept = sweep(pipeline, generator, passages=[4, 8, 12], chunks=[128, 256, 448])
+swept = sweep(pipeline, generator, passages=[2, 4, 8], chunks=[128, 256, 448])
 print(swept)

@@ -297,6 +297,29 @@ def _choice(asked: dict[str, Any]) -> Choice:
     return choice_of(Decision.model_validate(asked))
 
 
+def test_retrieval_that_is_worked_out_replaces_what_is_assumed_of_it() -> None:
+    from infersim.retrieval.answer import answer as retrieve
+    from infersim.retrieval.spec import RetrievalSpec
+
+    spec = {"corpus": {"documents": 100, "document_tokens": 2000}, "queries_per_second": 2.0, "top_k": 5,
+            "index": {"preset": "faiss-hnsw", "host_hour": "1 USD"},
+            "embedder": {"model": "BAAI/bge-base-en-v1.5", "hardware": "L4"}}  # fmt: skip
+    alone = retrieve(RetrievalSpec.model_validate(spec))
+    found = answer(
+        {
+            "question": "rag-vs-long-context",
+            "model": FREE_OUTPUT,
+            "retrieval": spec,
+            "assume": {"instruction_tokens": 0.0},
+        }
+    )
+    tokens = 5 * 512 + 32
+    assert usd(found, "RAG") == pytest.approx(tokens * 3e-6 + (alone.usd_per_query or 0.0), rel=1e-6)
+    assert float(found.at[0].ttft) == pytest.approx(0.5 + tokens / 11_000 + alone.seconds)
+    with pytest.raises(SpecError, match="no use for retrieval"):
+        answer({"question": "cascade", **ASKED["cascade"], "retrieval": spec})
+
+
 def test_a_choice_of_ones_own() -> None:
     """The machinery takes any ways: renting a machine at 2 USD an hour against 0.01 USD a call."""
     known = Assumptions(

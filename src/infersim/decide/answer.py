@@ -15,13 +15,14 @@ from infersim.decide.choice import Choice, Figures, chance_of
 from infersim.decide.envelope import BreakEven, break_even_queries, break_evens, cheapest, stretches
 from infersim.decide.models import Priced, priced
 from infersim.decide.spec import Decision
-from infersim.decide.ways import cascade, own_or_api, prompt_or_weights, retrieval_or_context
+from infersim.decide.ways import cascade, own_or_api, prompt_or_weights, retrieval_or_context, with_retrieval
 from infersim.errors import SpecError
 from infersim.planning.assumptions import Assumption
 from infersim.planning.distributions import Array
 from infersim.planning.flips import REACH, Crossing, Flips, flips
 from infersim.planning.uncertainty import show_chance
 from infersim.predict.estimate import Estimate
+from infersim.retrieval.answer import answer as retrieve
 from infersim.serving.target import Limit
 from infersim.specs.api import ApiModel
 from infersim.specs.library import validate
@@ -360,6 +361,8 @@ def choice_of(asked: Decision, deployment: Estimate | None = None, *, limits: tu
     else:
         assert asked.small is not None
         found = cascade(_other(asked.small, "small.", workload), priced(given, "large.", workload=workload))
+    if asked.retrieval is not None:
+        found = with_retrieval(found, retrieve(asked.retrieval))
     found = found.with_success(asked.success).given(asked.assume)
     if asked.over is not None:
         found = found.drawn_over(asked.over)

@@ -6,6 +6,7 @@ the month's queries. What is not counted is said at each.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
@@ -20,6 +21,7 @@ from infersim.planning.assumptions import Assumptions
 from infersim.planning.calls import Deployed
 from infersim.planning.ownership import HOURS_PER_MONTH
 from infersim.planning.service import capacity_of, service_curve
+from infersim.retrieval.answer import RetrievalAnswer
 from infersim.serving.target import Limit
 
 MONTH = HOURS_PER_MONTH * 3600.0
@@ -86,6 +88,28 @@ def retrieval_or_context(model: Priced, *, known_hit: bool = False, data: str = 
         return found
     hit = knowledge("finetune").assumptions["hit_rate"].assumption("hit_rate")
     return replace(found, assumptions=found.assumptions.joined(Assumptions((hit,))))
+
+
+def with_retrieval(choice: Choice, found: RetrievalAnswer) -> Choice:
+    """The same choice with what a worked-out retrieval takes and costs: copies for its rate around the clock, and its charges.
+
+    Its queries, its corpus and its passages become those of the choice. SpecError where a price in it is not known.
+    """
+    month, ingestion, spec = found.usd_per_month, found.ingestion, found.spec
+    if month is None or ingestion.usd is None or ingestion.usd_per_month is None:
+        raise SpecError("has hardware without a price on file; give gpu_hour or host_hour", field="retrieval")
+    queries = spec.queries_per_second * MONTH
+    charged = math.fsum(stage.charged for stage in found.stages)
+    told = {
+        "queries_per_month": queries, "corpus_tokens": spec.corpus.documents * spec.corpus.mean_tokens,
+        "question_tokens": spec.query_tokens, "retrieved_passages": float(spec.top_k), "passage_tokens": spec.corpus.chunk,
+        "retrieved_tokens": spec.top_k * spec.corpus.chunk, "corpus_changes_per_month": spec.corpus.changed_per_day * 365 / 12,
+        "embedding_usd_per_million": ingestion.usd / ingestion.tokens * 1e6, "retrieval_seconds": found.seconds,
+        "index_usd_per_month": month - charged * queries - ingestion.usd_per_month, "retrieval_usd_per_query": charged,
+    }  # fmt: skip
+    sources = tuple(dict.fromkeys((*choice.sources, *(f"retrieval: {line}" for line in found.sources))))
+    known = choice.given({name: value for name, value in told.items() if name in choice.assumptions.names})
+    return replace(known, sources=sources)
 
 
 def prompt_or_weights(model: Priced, tuned: Priced | None = None) -> Choice:

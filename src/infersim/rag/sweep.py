@@ -68,7 +68,8 @@ class RagSweep:
             lines.append(f"{count:>9}" + cells)
         for (count, chunk), why in list(self.refused.items())[:1]:
             lines += textwrap.wrap(
-                f"-: {len(self.refused)} points refused, such as {count} of {chunk:,.0f} tokens: {why}", 80
+                f"-: {len(self.refused)} of {len(self.rows())} points refused, such as {count} x {chunk:,.0f} tokens: {why}",
+                80,
             )
         return "\n".join(lines)
 
