@@ -21,6 +21,7 @@ from infersim.cli.decide import decide
 from infersim.cli.estimate import estimate
 from infersim.cli.exits import ExitCode, epilog
 from infersim.cli.hardware import hardware
+from infersim.cli.init import init
 from infersim.cli.launch import launch
 from infersim.cli.models import models
 from infersim.cli.output import Manner, manner, utf8_where_piped
@@ -28,6 +29,7 @@ from infersim.cli.plan import plan
 from infersim.cli.prices import prices
 from infersim.cli.report import report
 from infersim.cli.run import run
+from infersim.cli.schema import schema
 from infersim.cli.simulate import simulate
 from infersim.cli.size import size
 from infersim.cli.validate import validate
@@ -36,7 +38,7 @@ from infersim.errors import DoesNotFitError, InferSimError, NoPlanError
 COMMANDS = {
     "Predict": (estimate, simulate),
     "Decide": (plan, compare, cost, size, decide),
-    "Work from a file": (run,),
+    "Work from a file": (init, run, schema),
     "Hand over": (launch, report),
     "On file": (models, hardware, prices, calibrations),
     "Measure": (bench, calibrate, validate),

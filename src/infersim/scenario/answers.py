@@ -15,6 +15,7 @@ from infersim.scenario import questions
 from infersim.scenario.scenario import Scenario, resolve
 from infersim.scenario.setup import Setup, located
 from infersim.serving.traffic import Traffic
+from infersim.specs.deployment import EngineKnobs
 from infersim.specs.served import PARALLEL
 
 
@@ -32,7 +33,7 @@ def answer(scenario: Scenario) -> Any:
             return _of_a_layer(scenario)
         return _ANSWERS[scenario.question](scenario)
     except SpecError as error:
-        raise located(error, scenario.tree) from error
+        raise located(error, scenario.tree, scenario.file) from error
 
 
 def _estimate(scenario: Scenario) -> Estimate:
@@ -122,7 +123,7 @@ def _search(setup: Setup, request_rate: float | None = None, **fixed: Any) -> An
     for name in (*PARALLEL, "system"):
         if name in place.model_fields_set:
             raise SpecError("is what a plan searches: leave it out", field=f"deployment.{name}")
-    knobs = [name for name in place.knobs.model_fields if name in place.model_fields_set]
+    knobs = [name for name in EngineKnobs.model_fields if name in place.model_fields_set]
     if knobs:
         raise SpecError(
             "is what a plan searches or takes from the engine: leave it out", field=f"deployment.{knobs[0]}"
