@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,8 @@ class Row:
     error: str = ""
     conditions: Mapping[str, float] | None = None
     """Clocks and temperatures beside it, where they were read."""
+    counts: Mapping[str, float] | None = None
+    """What the case counts beside its time: distance evaluations, recall."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,7 @@ class Measured:
     spread: float
     """The largest of the rounds' medians over the least, less one."""
     rounds: int
+    counts: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -71,7 +74,11 @@ class Results:
         for row in self.rows:
             if row.timing is not None:
                 rounds[row.case].append(row.timing.seconds)
-        return [Measured(case, min(found), max(found) / min(found) - 1, len(found)) for case, found in rounds.items()]
+        counts = {row.case: row.counts for row in self.rows if row.counts}
+        return [
+            Measured(case, min(found), max(found) / min(found) - 1, len(found), counts.get(case, {}))
+            for case, found in rounds.items()
+        ]
 
     def header(self) -> dict[str, Any]:
         """The first line of the file."""
@@ -92,6 +99,7 @@ def row_record(row: Row) -> dict[str, Any]:
         return record | {"error": row.error}
     timing = asdict(row.timing)
     record |= {"seconds_s": timing.pop("seconds"), "least_s": timing.pop("least"), **timing}
+    record |= {"counts": dict(row.counts)} if row.counts else {}
     return record | ({"conditions": dict(row.conditions)} if row.conditions else {})
 
 
@@ -171,4 +179,4 @@ def _row(record: Mapping[str, Any], number: int, path: Path) -> Row:
         ) from error
     if not 0 < timing.seconds < 1e6:
         raise SpecError(f"line {number}: must be a positive time, got {timing.seconds}", field="seconds_s", file=path)
-    return Row(case, turn, timing, conditions=record.get("conditions"))
+    return Row(case, turn, timing, conditions=record.get("conditions"), counts=record.get("counts"))

@@ -36,6 +36,8 @@ class Question(NamedTuple):
 
 
 LAYERS: dict[str, Question] = {
+    "rag": Question("rag", "infersim.rag.spec:Pipeline", "infersim.rag.answer:answer", "infersim.report.rag:rag_pictures"),
+    "decide": Question("decide", "infersim.decide.spec:Decision", "infersim.decide.answer:answer", "infersim.report.rag:decision_pictures"),
 }  # fmt: skip
 """By the name of the question."""
 

@@ -2,9 +2,9 @@
 
 Looked through in this order: folders given to ``add_spec_folder``, those in the environment variable
 ``INFERSIM_SPECS`` (separated as PATH is), then the bundled ones. A folder holds ``accelerators/``, ``systems/``,
-``engines/``, ``overheads/``, ``models/``, ``calibrations/``, ``acceptance/``, ``api_caching/`` and ``grammar_engines/``, each
-with one YAML file per thing, named after it, and ``prices/`` with tables of prices, each of which stands in for later ones of
-the same hardware and kind.
+``engines/``, ``overheads/``, ``models/``, ``calibrations/``, ``acceptance/``, ``api_caching/``, ``decisions/``, ``grammar_engines/``,
+``targets/``, ``vector_indexes/``, ``recall_curves/`` and ``search_rates/``, each with one YAML file per thing, named after it, and
+``prices/`` with tables of prices, each of which stands in for later ones of the same hardware and kind.
 """
 
 from __future__ import annotations
@@ -24,15 +24,17 @@ from infersim.specs.price_tables import PriceRow, by_hardware, layered, read_pri
 from infersim.specs.reading import explain as explain
 from infersim.specs.reading import read_yaml as read_yaml
 from infersim.specs.reading import validate as validate
+from infersim.specs.vector_search import RecallCurve, SearchRates, VectorIndex
 
 AcceleratorOrSystem = TypeVar("AcceleratorOrSystem", Accelerator, System)
+RETRIEVAL = ("vector_indexes", "recall_curves", "search_rates")
 _added: list[Path] = []
 _price_files: list[Path] = []
 derived_caches: list[Callable[[], None]] = []
 """What else ``clear_cache`` empties: caches of what was made of specs."""
 
 
-OF_WORKLOADS = ("acceptance", "api_caching", "grammar_engines")
+OF_WORKLOADS = ("acceptance", "api_caching", "decisions", "grammar_engines", "targets")
 """Kinds of specs that tell of what is asked, not of what answers."""
 
 
@@ -42,6 +44,8 @@ def _bundled(kind: str) -> Path:
     home = Path("model_specs") if kind == "models" else Path("hardware_specs") / kind
     if kind in OF_WORKLOADS:
         home = Path("workload_specs") / kind
+    if kind in RETRIEVAL:
+        home = Path("retrieval_specs") / kind
     inside, beside = package / home, package.parents[1] / home
     return inside if inside.is_dir() else beside
 
@@ -107,6 +111,9 @@ def clear_cache() -> None:
     load_system.cache_clear()
     load_bundled_model.cache_clear()
     load_engine.cache_clear()
+    load_vector_index.cache_clear()
+    load_recall_curve.cache_clear()
+    load_search_rates.cache_clear()
     default_system.cache_clear()
 
 
@@ -179,7 +186,9 @@ _ALIASES = re.compile(r"^aliases:\s*\[(.*?)\]", re.MULTILINE | re.DOTALL)
 
 def find(kind: str, name: str) -> Path:
     """The file of the spec called ``name`` (case does not matter; aliases count; a path is taken as it is)."""
-    noun = kind.rstrip("s")
+    noun = {"vector_indexes": "vector index", "search_rates": "set of search rates"}.get(
+        kind, kind.rstrip("s").replace("_", " ")
+    )
     if not isinstance(name, str) or not name.strip():
         raise UnknownNameError(f"a name of {noun} is needed, got {name!r}")
     if name.endswith((".yaml", ".yml")) and Path(name).expanduser().is_file():
@@ -199,7 +208,7 @@ def find(kind: str, name: str) -> Path:
     if name.lower() in aliases:
         return aliases[name.lower()]
     listed = f"see `infersim {'models' if kind == 'models' else 'hardware'}`"
-    if kind in ("sites", "launch", *OF_WORKLOADS):
+    if kind in ("sites", "launch", *OF_WORKLOADS, *RETRIEVAL):
         listed = f"known: {', '.join(known)}"
     hint = did_you_mean(name, known) if nearest(name, known) else listed
     raise UnknownNameError(f"no {noun} is called {name!r}; {hint}")
@@ -257,6 +266,35 @@ def load_engine(name: str) -> EngineSpec:
         "sources": [*data.get("sources", []), *measured.get("sources", [])],
     }
     return validate(EngineSpec, merged, file=fitted)
+
+
+@functools.lru_cache(maxsize=256)
+def load_vector_index(name: str) -> VectorIndex:
+    """The vector index called ``name``, or the one in a YAML file.
+
+    >>> load_vector_index("faiss-hnsw").kind
+    'hnsw'
+    """
+    path = find("vector_indexes", name)
+    return validate(VectorIndex, read_yaml(path), file=path)
+
+
+@functools.lru_cache(maxsize=256)
+def load_recall_curve(name: str) -> RecallCurve:
+    """The recall curve called ``name``, or the one in a YAML file.
+
+    >>> load_recall_curve("pgvector-hnsw-550k-1024").points[0].recall
+    0.73
+    """
+    path = find("recall_curves", name)
+    return validate(RecallCurve, read_yaml(path), file=path)
+
+
+@functools.lru_cache(maxsize=64)
+def load_search_rates(name: str) -> SearchRates:
+    """The search rates called ``name``, or those in a YAML file."""
+    path = find("search_rates", name)
+    return validate(SearchRates, read_yaml(path), file=path)
 
 
 @functools.lru_cache(maxsize=256)
