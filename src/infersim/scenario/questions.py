@@ -36,6 +36,7 @@ class Question(NamedTuple):
 
 
 LAYERS: dict[str, Question] = {
+    "retrieval": Question("retrieval", "infersim.retrieval.spec:RetrievalSpec", "infersim.retrieval.answer:answer"),
 }  # fmt: skip
 """By the name of the question."""
 
