@@ -5,6 +5,8 @@ from __future__ import annotations
 import functools
 import inspect
 import os
+import re
+import shlex
 import sys
 import time
 from collections.abc import Callable
@@ -16,6 +18,9 @@ import typer
 from infersim.cli import options
 from infersim.cli.exits import ExitCode
 from infersim.cli.output import manner, note
+
+EXAMPLE_WIDTH = 75
+"""Columns of an example's line in a help text of 80, less the backslash that ends it."""
 
 
 def add(app: typer.Typer, function: Callable[..., None], *, panel: str | None = None, name: str | None = None) -> None:
@@ -45,7 +50,36 @@ def with_general_options(function: Callable[..., None]) -> Callable[..., None]:
     parameters.sort(key=lambda parameter: parameter.default is not inspect.Parameter.empty)
     command.__signature__ = own.replace(parameters=[p.replace(kind=p.KEYWORD_ONLY) for p in parameters])  # type: ignore[attr-defined]
     command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters} | {"return": None}
+    command.__doc__ = help_text(function)
     return command
+
+
+def examples(function: Callable[..., None]) -> list[str]:
+    """The worked examples of a command: the paragraphs under ``Examples:`` in its docstring, a line each."""
+    _, _, below = inspect.cleandoc(function.__doc__ or "").partition("\nExamples:\n")
+    return [" ".join(paragraph.split()) for paragraph in below.split("\n\n") if paragraph.strip()]
+
+
+def help_text(function: Callable[..., None]) -> str:
+    """The docstring as Markdown whose examples can be copied into a shell: none is cut but behind a backslash."""
+    above, heading, _ = inspect.cleandoc(function.__doc__ or "").partition("\nExamples:\n")
+    if not heading:
+        return above
+    shown = []
+    for example in examples(function):
+        lines = [""]
+        words = shlex.split(example, posix=False)
+        for place, word in enumerate(words):
+            pair = [
+                word,
+                *(words[place + 1 : place + 2] if word.startswith("-") else []),
+            ]  # an option stays with its value
+            if lines[-1] and len(lines[-1]) + len(" ".join(pair)) > EXAMPLE_WIDTH:
+                lines.append("")
+            lines[-1] += f"{' ' if lines[-1] else ''}{word}"
+        escaped = (re.sub(r"([\\`*_{}\[\]<>#|~])", r"\\\1", line) for line in lines)
+        shown.append(f" {chr(92) * 2}  \n".join(escaped))  # a backslash, then Markdown's hard line break
+    return "\n\n".join([above, "Examples:", *shown])
 
 
 def apply(
