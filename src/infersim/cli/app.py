@@ -17,6 +17,7 @@ from infersim.cli.calibrate import calibrate
 from infersim.cli.calibrations import calibrations
 from infersim.cli.compare import compare
 from infersim.cli.cost import cost
+from infersim.cli.doctor import doctor
 from infersim.cli.estimate import estimate
 from infersim.cli.exits import ExitCode, epilog
 from infersim.cli.hardware import hardware
@@ -37,6 +38,7 @@ COMMANDS = {
     "Hand over": (launch, report),
     "On file": (models, hardware, prices, calibrations),
     "Measure": (bench, calibrate, validate),
+    "This installation": (doctor,),
 }
 """Every command, under the heading of ``infersim --help`` that lists it."""
 
