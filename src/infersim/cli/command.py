@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import importlib
 import inspect
 import os
 import re
@@ -23,9 +24,12 @@ EXAMPLE_WIDTH = 75
 """Columns of an example's line in a help text of 80, less the backslash that ends it."""
 
 
-def add(app: typer.Typer, function: Callable[..., None], *, panel: str | None = None, name: str | None = None) -> None:
-    """Register a function as a command of its name, with the options of any command."""
-    app.command(name=name or function.__name__, rich_help_panel=panel)(with_general_options(function))
+def build(name: str, panel: str) -> Any:
+    """The command of the function ``name`` in ``infersim.cli.name``, with the options of any command."""
+    function = getattr(importlib.import_module(f"infersim.cli.{name}"), name)
+    alone = typer.Typer(add_completion=False, rich_markup_mode="markdown")
+    alone.command(name=name, rich_help_panel=panel)(with_general_options(function))
+    return typer.main.get_command(alone)
 
 
 def with_general_options(function: Callable[..., None]) -> Callable[..., None]:
@@ -35,14 +39,18 @@ def with_general_options(function: Callable[..., None]) -> Callable[..., None]:
 
     @functools.wraps(function)
     def command(**given: Any) -> None:
-        apply(**{name: given.pop(name) for name in general.parameters})
+        manner.running = True
         started = time.perf_counter()
         try:
+            apply(**{name: given.pop(name) for name in general.parameters})
             function(**given)
             sys.stdout.flush()
         except BrokenPipeError:
             silence()
             raise typer.Exit(ExitCode.ANSWERED) from None
+        except KeyboardInterrupt:
+            typer.echo("interrupted", err=True)
+            raise typer.Exit(ExitCode.INTERRUPTED) from None
         finally:
             note(f"{time.perf_counter() - started:.2f} s")
 
