@@ -77,7 +77,7 @@ def add_price_file(path: str | Path) -> list[PriceRow]:
 
     Returns the rows by the names they have here. Raises SpecError on a file that cannot be read or names no hardware.
     """
-    rows = _named(path)
+    rows = read_named_prices(path)
     if Path(path) not in _price_files:
         _price_files.insert(0, Path(path))
     clear_cache()
@@ -86,7 +86,7 @@ def add_price_file(path: str | Path) -> list[PriceRow]:
 
 def looked_into() -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Folders of specs and tables of prices that stand before the bundled ones, for another process to ``look_into``."""
-    own = [folder.resolve() for folder in _own_folders()]
+    own = [folder.resolve() for _, folder in own_folders()]
     return tuple(map(str, own)), tuple(str(path.resolve()) for path in _price_files)
 
 
@@ -117,14 +117,15 @@ def clear_cache() -> None:
     default_system.cache_clear()
 
 
+def own_folders() -> list[tuple[str, Path]]:
+    """The user's folders of specs, the first one winning, each with who named it: ``--specs`` or ``INFERSIM_SPECS``."""
+    listed = (Path(part).expanduser() for part in os.environ.get("INFERSIM_SPECS", "").split(os.pathsep) if part)
+    return [*(("--specs", folder) for folder in _added), *(("INFERSIM_SPECS", folder) for folder in listed)]
+
+
 def spec_folders(kind: str) -> list[Path]:
     """The folders that hold specs of a kind, the first one winning."""
-    return [folder / kind for folder in _own_folders() if (folder / kind).is_dir()] + [_bundled(kind)]
-
-
-def _own_folders() -> list[Path]:
-    given = os.environ.get("INFERSIM_SPECS", "").split(os.pathsep)
-    return [*_added, *(Path(part).expanduser() for part in given if part)]
+    return [folder / kind for _, folder in own_folders() if (folder / kind).is_dir()] + [_bundled(kind)]
 
 
 def names(kind: str) -> list[str]:
@@ -145,7 +146,7 @@ def files(kind: str) -> dict[str, Path]:
     return found
 
 
-def _named(path: str | Path) -> list[PriceRow]:
+def read_named_prices(path: str | Path) -> list[PriceRow]:
     """The rows of a price table, each with the name its hardware has here."""
     rows = []
     for row in read_price_table(path):
@@ -170,7 +171,8 @@ def _own_prices() -> list[dict[str, tuple[Price, ...]]]:
     """Prices of the user's tables: files given first, then those in folders of specs."""
     folders = spec_folders("prices")[:-1]
     return [
-        by_hardware(_named(path)) for path in (*_price_files, *(p for f in folders for p in sorted(f.glob("*.csv"))))
+        by_hardware(read_named_prices(path))
+        for path in (*_price_files, *(p for f in folders for p in sorted(f.glob("*.csv"))))
     ]
 
 
