@@ -17,7 +17,8 @@ extensions = [
     "generate",
 ]  # fmt: skip
 exclude_patterns = ["_build", "_ext"]
-needs_sphinx = "7.3"
+needs_sphinx = "8.2"
+smartquotes = False  # two hyphens are two hyphens
 nitpicky = True
 nitpick_ignore_regex = [
     (r"py:.*", r"(?!infersim\b).*"),  # types of other libraries, whose pages are elsewhere

@@ -20,7 +20,10 @@ sys.path.insert(0, str(DOCS / "_ext"))
 import blocks  # noqa: E402
 import glossary  # noqa: E402
 
-PAGES = [ROOT / "README.md", *sorted(page for page in DOCS.rglob("*.md") if not {"_build", "generated"} & set(page.parts))]
+PAGES = [
+    ROOT / "README.md",
+    *sorted(page for page in DOCS.rglob("*.md") if not {"_build", "generated"} & set(page.parts)),
+]
 DRAFTS = "method=eagle3,num_speculative_tokens=3,acceptance=0.7"
 MOST_NOT_RUN = 6
 """Blocks of all pages that may say that they are not run."""
@@ -89,7 +92,11 @@ def _answers() -> dict[str, dict[str, Any]]:
         "compare": infersim.compare(plain, narrow, request_rate=40, target="tpot=20ms", samples=50).to_dict(),
         "size": infersim.size_fleet(Demand(20.0), plain, target="tpot=40ms").to_dict(),
     }  # fmt: skip
-    told |= {"memory": told["estimate"]["memory"], "step": told["estimate"]["decode_step"], "option": told["plan"]["options"][0]}
+    told |= {
+        "memory": told["estimate"]["memory"],
+        "step": told["estimate"]["decode_step"],
+        "option": told["plan"]["options"][0],
+    }
     told |= {"op": told["step"]["ops"][0], "side": told["compare"]["options"][0], "month": told["size"]["months"][0]}
     return told
 
@@ -110,7 +117,9 @@ def test_the_glossary_says_each_once_and_names_nothing_that_is_not_told() -> Non
     assert len(set(known)) == len(known)
     assert len(set(terms)) == len(terms)
     told = {key for answer in _answers().values() for key in answer} | set(infersim.EngineKnobs.model_fields)
-    told |= set(infersim.estimate("meta-llama/Llama-3.1-8B", "L4", speculation=DRAFTS).to_dict()["speculation"]) | {"samples"}
+    told |= set(infersim.estimate("meta-llama/Llama-3.1-8B", "L4", speculation=DRAFTS).to_dict()["speculation"]) | {
+        "samples"
+    }
     assert not [field for field in known if not any(fnmatch(key, field) for key in told)]
 
 

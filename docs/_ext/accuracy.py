@@ -34,5 +34,3 @@ def pages(folder: Path) -> Iterator[tuple[str, str]]:
     report.unlink()
     lines = "\n".join(line.rstrip() for line in screen.getvalue().strip().splitlines())
     yield "accuracy.md", INTRODUCTION.format(version=__version__, screen=lines) + "\n" + "\n\n".join(rest)
-
-

@@ -166,7 +166,9 @@ def _console(block: Block, where: str, skip: tuple[str, ...], update: bool) -> I
             continue
         changes = VOLATILE.search(printed) is not None
         if not update or ("..." in command.shown and not changes):
-            raise Mismatch(f"{where}: {command.text}\n--- shown\n{trimmed(command.shown)}\n--- printed\n{trimmed(printed)}")
+            raise Mismatch(
+                f"{where}: {command.text}\n--- shown\n{trimmed(command.shown)}\n--- printed\n{trimmed(printed)}"
+            )
         yield command.start, command.end, VOLATILE.sub("...", trimmed(printed)) + "\n"
 
 
@@ -175,7 +177,9 @@ def run(command: str) -> tuple[int, str]:
     joined = command.replace("\\\n", " ")
     words = [] if SHELL.search(joined) else shlex.split(joined)
     if not words or words[0] != "infersim" or any(option in words for option in PER_PROCESS):
-        done = subprocess.run(["bash", "-c", command], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+        done = subprocess.run(
+            ["bash", "-c", command], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
+        )
         return done.returncode, done.stdout
     from infersim.cli.app import main
 

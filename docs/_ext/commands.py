@@ -30,8 +30,14 @@ def page() -> str:
     """Markdown: one section a command, one table a panel of options."""
     parts = [INTRODUCTION]
     if app.registered_callback is not None:
-        parts += ["## infersim\n", "Options that stand before the command.\n", *_tables(app.registered_callback.callback)]
-    for name, callback in sorted((found.name or found.callback.__name__, found.callback) for found in app.registered_commands):
+        parts += [
+            "## infersim\n",
+            "Options that stand before the command.\n",
+            *_tables(app.registered_callback.callback),
+        ]
+    for name, callback in sorted(
+        (found.name or found.callback.__name__, found.callback) for found in app.registered_commands
+    ):
         parts += [f"## infersim {name}\n", _help(inspect.getdoc(callback) or ""), *_tables(callback)]
     return "\n".join(parts)
 
@@ -73,7 +79,12 @@ def _names(name: str, info: OptionInfo | ArgumentInfo, flag: bool) -> str:
     if isinstance(info, ArgumentInfo):
         return f"`{name.upper()}`"
     dashed = name.replace("_", "-")
-    given = [part for declared in info.param_decls or () for part in declared.split("/") if part.startswith("-")]
+    first = (
+        info.default if isinstance(info.default, str) else ""
+    )  # the first name, where the default is the function's own
+    given = [
+        part for declared in (first, *(info.param_decls or ())) for part in declared.split("/") if part.startswith("-")
+    ]
     return ", ".join(f"`{one}`" for one in given or ([f"--{dashed}", f"--no-{dashed}"] if flag else [f"--{dashed}"]))
 
 

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from pygments.lexers.shell import BashSessionLexer
 from sphinx.application import Sphinx
 
 import infersim
@@ -57,7 +58,10 @@ def reference() -> Iterator[tuple[str, str]]:
     for name in infersim.__all__:
         if not name.startswith("_"):
             (classes if isinstance(getattr(infersim, name), type) else functions).append(name)
-    text = _title("The public names", "=") + "What ``import infersim`` offers. Names are imported when they are first used.\n\n"
+    text = (
+        _title("The public names", "=")
+        + "What ``import infersim`` offers. Names are imported when they are first used.\n\n"
+    )
     text += _title("Functions", "-") + "".join(f".. autofunction:: infersim.{name}\n\n" for name in functions)
     text += _title("Classes", "-") + "".join(f".. autoclass:: infersim.{name}\n\n" for name in classes)
     yield "python/infersim.rst", text
@@ -99,15 +103,28 @@ def plain_words(app: Sphinx, what: str, name: str, thing: Any, options: Any, lin
     for place, line in enumerate(lines):
         above = lines[place - 1] if place else ""
         before = next((one for one in reversed(shown) if one.strip()), "")
-        if line.startswith("    ") and not above.strip() and not before.startswith((" ", ">>>")) and not before.endswith("::"):
+        if (
+            line.startswith("    ")
+            and not above.strip()
+            and not before.startswith((" ", ">>>"))
+            and not before.endswith("::")
+        ):
             shown += ["::", ""]
         in_block = line.startswith((" ", ">>>"))
         shown.append(line if in_block else ESCAPED.sub(r"\\\g<0>", line))
     lines[:] = shown
 
 
+class Console(BashSessionLexer):
+    """Commands after a dollar sign; a line of output may begin with anything else."""
+
+    name, aliases = "Console", ["console"]
+    _ps1rgx = re.compile(r"^(\$ )(.*\n?)")
+
+
 def setup(app: Sphinx) -> dict[str, Any]:
     """Make the pages once Sphinx is set up and before it looks for them."""
     app.connect("builder-inited", write)
+    app.add_lexer("console", Console)
     app.connect("autodoc-process-docstring", plain_words)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -20,7 +20,7 @@ def page() -> str:
     parts = [
         "# Glossary\n",
         "Every figure and every engine setting once, with its unit and its name in JSON and CSV. Units inside are SI: s, B, FLOP, W, J;\n"
-        "1 GB is 10^9 B, 1 GiB is 2^30 B; a multiply-add is two FLOP; peaks are dense; links count one direction.\n",
+        "1 GB is $10^9$ B, 1 GiB is $2^{30}$ B; a multiply-add is two FLOP; peaks are dense; links count one direction.\n",
     ]
     for title, terms in entries().items():
         parts.append(f"## {title}\n\n```{{glossary}}")
