@@ -46,6 +46,6 @@ html_math_renderer = "mathml"
 html_show_sourcelink = False
 html_show_sphinx = False
 html_copy_source = False
-pygments_style, pygments_dark_style = "friendly", "monokai"
+pygments_style, pygments_dark_style = "friendly", "native"
 copybutton_prompt_text = r"\$ |>>> |\.\.\. "
 copybutton_prompt_is_regexp = True

@@ -64,7 +64,7 @@ class Command:
     end: int
 
 
-class Mismatch(AssertionError):
+class MismatchError(AssertionError):
     """A block that does not do what the page says."""
 
 
@@ -127,7 +127,7 @@ def trimmed(text: str) -> str:
 def run_page(path: Path, folder: Path, *, skip: tuple[str, ...] = (), update: bool = False) -> str:
     """Run the blocks of a page in ``folder`` and return its text, with the outputs of now where ``update``.
 
-    Commands that start with one of ``skip`` are left alone. Raises Mismatch with the page and line of what went wrong.
+    Commands that start with one of ``skip`` are left alone. Raises MismatchError with the page and line of what went wrong.
     """
     text = path.read_text(encoding="utf-8")
     names: dict[str, Any] = {"__name__": "__page__"}
@@ -161,12 +161,12 @@ def _console(block: Block, where: str, skip: tuple[str, ...], update: bool) -> I
             code, printed = run(command.text)
             asked = place + 1 < len(found) and found[place + 1].text == "echo $?"
             if code and not asked:
-                raise Mismatch(f"{where}: exit code {code} of\n  {command.text}\n{printed}")
+                raise MismatchError(f"{where}: exit code {code} of\n  {command.text}\n{printed}")
         if command.shown is None or alike(command.shown, printed):
             continue
         changes = VOLATILE.search(printed) is not None
         if not update or ("..." in command.shown and not changes):
-            raise Mismatch(
+            raise MismatchError(
                 f"{where}: {command.text}\n--- shown\n{trimmed(command.shown)}\n--- printed\n{trimmed(printed)}"
             )
         yield command.start, command.end, VOLATILE.sub("...", trimmed(printed)) + "\n"
@@ -202,7 +202,7 @@ def _python(block: Block, where: str, names: dict[str, Any]) -> None:
     result = doctest.DocTestRunner(optionflags=DOCTEST).run(test, out=said.write, clear_globs=False)
     names |= test.globs
     if result.failed:
-        raise Mismatch(f"{where}:\n{said.getvalue()}")
+        raise MismatchError(f"{where}:\n{said.getvalue()}")
 
 
 @contextlib.contextmanager

@@ -10,7 +10,8 @@ from pydantic import BaseModel
 
 def page() -> str:
     """Markdown: the fields of a scenario and of everything in it."""
-    text = "# Scenario fields\n\nMade from the schema that `infersim schema` prints. An unknown field is an error that names the nearest one.\n\n"
+    text = "# Scenario fields\n\nMade from the schema that `infersim schema` prints. "
+    text += "An unknown field is an error that names the nearest one.\n\n"
     model = scenario_model()
     return text + (tables(model) if model else "This version has no scenarios.\n")
 
