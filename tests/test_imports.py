@@ -10,6 +10,7 @@ import infersim
 PACKAGE = Path(infersim.__file__).parent
 FLOORS = {
     "_version": 0, "errors": 0, "units": 0, "routing": 0, "mechanisms": 0, "acceptance": 0,
+    "files": 0, "tables": 0,
     "specs": 1,
     "ops": 2, "machine": 2,
     "calibrate": 3, "microbench": 3,

@@ -211,4 +211,4 @@ def test_a_load_test_is_compared_once_it_is_told_what_ran(capsys: pytest.Capture
     assert {line["group"][0] for line in lines} == {"ttft", "tpot"}
     assert all(line["answered"] == 1 for line in lines)
     assert run("validate", "--measured", str(RESULT), "--engine", "vllm") == 2
-    assert "add --device" in capsys.readouterr().err
+    assert "add --gpu" in capsys.readouterr().err

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from infersim.predict.estimate import Estimate, estimate, sweep_steps
     from infersim.predict.memory import memory_report
     from infersim.predict.step import predict_step
+    from infersim.scenario.scenario import load_scenario
     from infersim.serving.capacity import capacity
     from infersim.serving.simulate import simulate
     from infersim.serving.traces import read_trace
@@ -42,6 +43,7 @@ _HOMES = {
     "sweep_steps": "predict.estimate",
     "memory_report": "predict.memory",
     "cost": "planning.cost", "size_fleet": "planning.fleet", "plan": "planning.search", "compare": "planning.compare",
+    "load_scenario": "scenario.scenario",
     "simulate": "serving.simulate", "capacity": "serving.capacity", "read_trace": "serving.traces", "Traffic": "serving.traffic",
     "EngineKnobs": "specs.deployment", "Parallelism": "specs.deployment",
     "load_model": "specs.huggingface",
@@ -53,7 +55,7 @@ _HOMES = {
 
 __all__ = [  # noqa: RUF022 - grouped by what a reader looks for
     "estimate", "Estimate", "predict_step", "prefill", "decode", "Group", "sweep_steps", "memory_report",
-    "simulate", "Traffic", "read_trace", "capacity", "plan", "size_fleet", "cost", "compare",
+    "simulate", "Traffic", "read_trace", "capacity", "plan", "size_fleet", "cost", "compare", "load_scenario",
     "load_model", "load_accelerator", "load_system", "names", "add_spec_folder", "precision",
     "Parallelism", "EngineKnobs", "Speculation", "Workload", "Target",
     "InferSimError", "DoesNotFitError", "__version__",

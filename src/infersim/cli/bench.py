@@ -1,21 +1,20 @@
-"""``infersim bench`` and calibrating from its files: arguments in, files and a table out."""
+"""``infersim bench``: this machine measured."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from infersim.errors import SpecError
+from infersim.cli import options as o
+from infersim.cli.exits import ExitCode
+from infersim.cli.output import emit, progress, tell
 
 if TYPE_CHECKING:
     from infersim.microbench.results import Results
-
-app = typer.Typer()
 
 
 class Device(StrEnum):
@@ -44,89 +43,54 @@ class CaseSet(StrEnum):
     full = "full"
 
 
-@app.command()
 def bench(
-    device: Annotated[Device, typer.Option(help="Default: the best one PyTorch finds.")] = Device.auto,
+    device: Annotated[Device, o.option("Default: the best one PyTorch finds.", None)] = Device.auto,
     quick: Annotated[
-        bool, typer.Option("--quick", help="The same as --set quick: within two minutes on 2 cores.")
+        bool, o.option("The same as --set quick: within two minutes on 2 cores.", None, "--quick")
     ] = False,
-    which: Annotated[CaseSet, typer.Option("--set", help="tiny tries it out in seconds.")] = CaseSet.full,
-    backend: Annotated[Library, typer.Option(help="Default: torch where it is installed.")] = Library.auto,
-    out: Annotated[Path, typer.Option(help="Result file; one that is there is taken up where it stopped.")] = Path(
+    which: Annotated[CaseSet, o.option("tiny tries it out in seconds.", None, "--set")] = CaseSet.full,
+    backend: Annotated[Library, o.option("Default: torch where it is installed.", None)] = Library.auto,
+    threads: Annotated[int | None, o.option("CPU threads of PyTorch.", None, minimum=1)] = None,
+    ranks: Annotated[
+        int | None, o.option("Ranks of collectives. Default: the GPUs there are.", None, minimum=1)
+    ] = None,
+    out: Annotated[Path, o.option("Result file; one that is there is taken up where it stopped.", o.OUTPUT)] = Path(
         "bench.jsonl"
     ),
-    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads of PyTorch.")] = None,
-    ranks: Annotated[int | None, typer.Option(min=1, help="Ranks of collectives. Default: the GPUs there are.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="JSON instead of a table.")] = False,
+    as_json: o.AsJson = False,
+    as_csv: o.AsCsv = False,
 ) -> None:
     """Measure this machine: products, attention, streaming, elementwise passes, launches, copies, collectives.
 
     Ctrl-C keeps what was measured; the same command goes on from there. `infersim calibrate --from bench.jsonl` makes specs
     and a calibration of the result.
+
+    Examples:
+
+        infersim bench --set tiny
+
+        infersim bench --device cuda --out h100.jsonl
     """
     from infersim.microbench.suite import open_backend, run_suite
 
     chosen = CaseSet.quick if quick else which
     opened = open_backend(backend.value, device.value, threads)
-    with progress_bar(f"bench {opened.name} on {opened.device}") as tell:
+    with progress(f"bench {opened.name} on {opened.device}") as advance:
         outcome = run_suite(
-            opened, out, which=chosen.value, ranks=ranks or _gpus(opened.device), threads=threads, progress=tell
+            opened, out, which=chosen.value, ranks=ranks or _gpus(opened.device), threads=threads, progress=advance
         )
     results = outcome.results
-    if as_json:
-        import json
-
-        typer.echo(json.dumps(_summary(results), indent=2, allow_nan=False))
-    else:
-        from infersim.cli import render
-
-        render.console().print(_table(results))
+    answer = _summary(results)
+    emit(answer, lambda: _table(results), as_json=as_json, as_csv=as_csv, rows=answer["best"])
     kept = len({row.case for row in results.rows})
-    typer.echo(
-        f"{kept} cases in {out}, {outcome.taken} timings taken now, {len(results.failed)} cases could not run", err=True
-    )
+    tell(f"{kept} cases in {out}, {outcome.taken} timings taken now, {len(results.failed)} cases could not run")
     for key, reason in list(results.failed.items())[:5]:
-        typer.echo(f"could not run: {key}: {reason}", err=True)
+        tell(f"could not run: {key}: {reason}")
     if outcome.left and not outcome.interrupted:
-        typer.echo(f"time was up: {outcome.left} repeats are left; the same command takes them", err=True)
+        tell(f"time was up: {outcome.left} repeats are left; the same command takes them")
     if outcome.interrupted:
-        typer.echo("interrupted: what was measured is kept; the same command goes on from there", err=True)
-        raise typer.Exit(130)
-
-
-def calibrate_from(source: Path, out: Path, devices: list[str], engines: list[str]) -> None:
-    """``infersim calibrate --from FILE``: write specs and calibration of a result file into a folder for ``--specs``."""
-    from infersim.calibrate.own_suite import calibrate_own, write_own
-    from infersim.microbench.results import read_results
-
-    if len(devices) > 1 or len(engines) > 1:
-        raise SpecError(
-            "one result file is of one device and one engine", field="--device" if len(devices) > 1 else "--engine"
-        )
-    own = calibrate_own(read_results(source), device=next(iter(devices), None), engine=next(iter(engines), None))
-    for path in write_own(out, own):
-        typer.echo(f"wrote {path}")
-    for section in own.sections:
-        typer.echo(
-            f"{section.kind:<12}{section.key:<34}{section.rows:>4} rows   off {section.final.p50:.1%} in the median (cross-validated)"
-        )
-    for reason, count in sorted(own.left_out.items()):
-        typer.echo(f"left out: {count} x {reason}")
-    typer.echo(f"use it: infersim --specs {out} estimate MODEL --gpu {own.accelerator.name} --engine {own.engine.name}")
-
-
-@contextmanager
-def progress_bar(title: str) -> Iterator[Callable[[int, int, str], None]]:
-    """A bar on standard error, and what to tell it: done, total, what."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
-    with Progress(
-        TextColumn(title), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.fields[what]}"),
-        console=Console(stderr=True), transient=True,
-    ) as bar:  # fmt: skip
-        task = bar.add_task(title, total=None, what="")
-        yield lambda done, total, what: bar.update(task, completed=done, total=total, what=what[:60])
+        tell("interrupted: what was measured is kept; the same command goes on from there")
+        raise typer.Exit(ExitCode.INTERRUPTED)
 
 
 def _gpus(device: str) -> int:

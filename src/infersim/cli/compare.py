@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from infersim.cli.options import option as _option
+from infersim.cli import complete
+from infersim.cli import options as o
+from infersim.cli.exits import ExitCode
+from infersim.cli.output import emit, note_sources, sources_text
 from infersim.errors import SpecError, did_you_mean
 
 if TYPE_CHECKING:
     from infersim.planning.comparison import Comparison
 
-LOAD, DOUBT, OUTPUT = "Load", "Doubt", "Output"
 COUNTS = {"tp": "tensor_parallel", "pp": "pipeline_parallel", "attention_dp": "attention_data_parallel", "ep": "expert_parallel",
           "cp": "context_parallel"}  # fmt: skip
 WORDS = {"precision": "precision", "kv_cache": "kv_cache", "engine": "engine", "system": "system", "mode": "mode"}
@@ -25,41 +26,41 @@ KEYS = ("gpu", "name", "model", *COUNTS, *WORDS, *KNOBS, "gpu_memory_utilization
 
 
 def compare(
-    model: Annotated[
-        str, typer.Argument(help="Bundled name, Hugging Face id in the local cache, folder, or config.json.")
-    ],
+    model: o.Model,
     options: Annotated[
         list[str],
         typer.Argument(
-            help='Two or more, each in quotes: "H100-SXM tp=4 precision=fp8"; price= in USD per GPU and hour.'
+            help='Two or more, each in quotes: "H100-SXM tp=4 precision=fp8"; price= in USD per GPU and hour.',
+            autocompletion=complete.names_of("accelerators"),
         ),
     ],
-    request_rate: Annotated[float, _option("Requests per second.", LOAD, "--request-rate", "-r")],
-    input_tokens: Annotated[float, _option("Mean prompt length.", LOAD, "--input", "-i")] = 1024,
-    output_tokens: Annotated[float, _option("Mean output length.", LOAD, "--output", "-o")] = 256,
-    prefix_hit: Annotated[float, _option("Share of the prompt found in the prefix cache.", LOAD)] = 0.0,
-    target: Annotated[str | None, _option("ttft_p95=800ms,tpot_p95=40ms; means without a percentile.", LOAD)] = None,
-    whole_nodes: Annotated[bool, _option("Count whole nodes.", LOAD, "--whole-nodes")] = False,
-    speculative_config: Annotated[
-        str | None, _option("Drafts of every option: vLLM's JSON or method=eagle3,...", LOAD)
-    ] = None,
+    request_rate: o.RequestRate,
+    input_tokens: o.InputTokens = 1024,
+    output_tokens: o.OutputTokens = 256,
+    prefix_hit: o.PrefixHit = 0.0,
+    target: o.Target = None,
+    whole_nodes: Annotated[bool, o.option("Count whole nodes.", o.LOAD, "--whole-nodes")] = False,
+    speculative_config: o.SpeculativeConfig = None,
     assume: Annotated[
         list[str] | None,
-        _option(
+        o.option(
             "An assumption's 90% range: workload.input_tokens=800..1500, A.price.per_hour=2..2.5..4, or =2. Repeat.",
-            DOUBT,
+            o.DOUBT,
         ),
     ] = None,
-    monte_carlo: Annotated[int, _option("Samples drawn.", DOUBT, "--monte-carlo")] = 2000,
-    seed: Annotated[int, _option("Of the draws.", DOUBT)] = 0,
-    tornado: Annotated[bool, _option("How far each assumption moves each option.", DOUBT, "--tornado")] = False,
+    monte_carlo: Annotated[int, o.option("Samples drawn.", o.DOUBT, "--monte-carlo")] = 2000,
+    seed: o.Seed = 0,
+    tornado: Annotated[bool, o.option("How far each assumption moves each option.", o.DOUBT, "--tornado")] = False,
     figure: Annotated[
-        str | None, _option("Of the tornado: usd_per_year, gpus, usd_per_million_tokens, ttft, tpot ...", DOUBT)
+        str | None, o.option("Of the tornado: usd_per_year, gpus, usd_per_million_tokens, ttft, tpot ...", o.DOUBT)
     ] = None,
-    chances: Annotated[bool, _option("Numbers of GPUs with the chance of each.", DOUBT, "--chances")] = False,
-    plot: Annotated[Path | None, _option("Picture of chances and tornados: .png, .svg, .pdf.", OUTPUT)] = None,
-    sources: Annotated[bool, _option("List assumptions and what the figures rest on.", OUTPUT, "--sources")] = False,
-    as_json: Annotated[bool, _option("Everything as one JSON object.", OUTPUT, "--json")] = False,
+    chances: Annotated[bool, o.option("Numbers of GPUs with the chance of each.", o.DOUBT, "--chances")] = False,
+    plot: Annotated[
+        Path | None, o.option("Picture of chances and tornados: .png, .svg, .pdf.", o.OUTPUT, shown="FILE")
+    ] = None,
+    sources: o.Sources = False,
+    as_json: o.AsJson = False,
+    as_csv: o.AsCsv = False,
 ) -> None:
     """Set deployments side by side: GPUs needed, latency, cost, why they differ, how sure the choice is, what would flip it.
 
@@ -84,42 +85,46 @@ def compare(
         *deployments, request_rate=request_rate, target=target, names=given if all(given) else None,  # type: ignore[arg-type]
         assumptions=dict(map(read_assumption, assume or ())), samples=monte_carlo, seed=seed, whole_nodes=whole_nodes,
     )  # fmt: skip
-    if as_json:
-        answer = found.to_dict()
-        if tornado:
-            answer["tornados"] = {side.letter: found.tornado(side.letter, figure).to_dict() for side in found.sides}
-        typer.echo(json.dumps(answer, indent=2, allow_nan=False))
-    else:
-        _show(found, tornado, figure, chances, sources)
+    answer = found.to_dict()
+    if tornado and as_json:
+        answer["tornados"] = {side.letter: found.tornado(side.letter, figure).to_dict() for side in found.sides}
+    emit(
+        answer,
+        lambda: _text(found, tornado, figure, chances, sources),
+        as_json=as_json,
+        as_csv=as_csv,
+        rows=answer["options"],
+    )
+    note_sources(found.sources)
     if plot is not None:
         from infersim.report.planning import plot_comparison
 
         plot_comparison(found, plot, figure)
     if all(side.figure("gpus") == float("inf") for side in found.sides):
-        raise typer.Exit(1)
+        raise typer.Exit(ExitCode.MISSED)
 
 
-def _show(found: Comparison, tornado: bool, figure: str | None, chances: bool, sources: bool) -> None:
-    typer.echo(str(found))
+def _text(found: Comparison, tornado: bool, figure: str | None, chances: bool, sources: bool) -> str:
+    lines = [str(found)]
     for side in found.sides:
-        typer.echo("\n" + textwrap.fill(f"{side.letter}  {side.uncertain.sentence}", 80, subsequent_indent="   "))
+        lines.append("\n" + textwrap.fill(f"{side.letter}  {side.uncertain.sentence}", 80, subsequent_indent="   "))
         if chances:
             for gpus in dict.fromkeys(filter(None, map(side.uncertain.gpus_for, SHOWN_CHANCES))):
                 chance = side.uncertain.chance(gpus)
-                typer.echo(f"   {gpus:>7,} GPUs  {chance!s:>5}  ({chance.low:.1%} - {chance.high:.1%})")
+                lines.append(f"   {gpus:>7,} GPUs  {chance!s:>5}  ({chance.low:.1%} - {chance.high:.1%})")
         if tornado:
-            typer.echo(f"\n{found.tornado(side.letter, figure)}")
-    typer.echo("")
+            lines.append(f"\n{found.tornado(side.letter, figure)}")
+    lines.append("")
     notes = {side.letter: side.uncertain.notes() for side in found.sides}
     for note in dict.fromkeys(note for listed in notes.values() for note in listed):
         owners = "".join(letter for letter, listed in notes.items() if note in listed)
-        typer.echo(note if len(owners) == len(notes) else f"{owners}: {note}")
+        said = note if len(owners) == len(notes) else f"{owners}: {note}"
+        lines.append(textwrap.fill(said, 80, subsequent_indent="  ", break_on_hyphens=False))
     if sources:
-        typer.echo(f"\n{found.assumed()}\n")
-        for line in found.sources:
-            typer.echo(line)
+        lines += [f"\n{found.assumed()}\n", sources_text(found.sources)]
     else:
-        typer.echo("assumptions and sources: --sources; all figures: --json")
+        lines.append("assumptions and sources: --sources; all figures: --json")
+    return "\n".join(lines)
 
 
 def read_option(text: str) -> dict[str, str]:

@@ -2,65 +2,58 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
-from infersim.cli.options import option as _option
+from infersim.cli import options as o
+from infersim.cli.output import emit, note_sources, sources_text
 from infersim.errors import SpecError
 
 if TYPE_CHECKING:
     from infersim.specs.economics import Ownership, Rental
 
-DEPLOYMENT, LOAD, MONEY, SITE, OUTPUT = "Deployment", "Load", "Rent or buy", "Site", "Output"
-
 
 def cost(
-    model: Annotated[
-        str, typer.Argument(help="Bundled name, Hugging Face id in the local cache, folder, or config.json.")
-    ],
-    gpu: Annotated[str, typer.Option("--gpu", "-g", help="Accelerator.")],
-    request_rate: Annotated[float, _option("Requests per second on average.", LOAD, "--request-rate", "-r")],
-    devices: Annotated[int | None, _option("GPUs paid for. Default: one replica.", DEPLOYMENT)] = None,
-    tp: Annotated[int, _option("Tensor parallel degree.", DEPLOYMENT, "--tp")] = 1,
-    pp: Annotated[int, _option("Pipeline stages.", DEPLOYMENT, "--pp")] = 1,
-    adp: Annotated[int, _option("Attention data parallel degree.", DEPLOYMENT, "--attention-dp")] = 1,
-    ep: Annotated[int, _option("Expert parallel degree.", DEPLOYMENT, "--ep")] = 1,
-    precision: Annotated[str | None, _option("bf16, fp8, nvfp4 ... Default: the checkpoint's.", DEPLOYMENT)] = None,
-    engine: Annotated[str, _option("vllm, sglang, trtllm.", DEPLOYMENT)] = "vllm",
-    system: Annotated[str | None, _option("Node or rack the GPUs sit in.", DEPLOYMENT)] = None,
-    input_tokens: Annotated[float, _option("Mean prompt length.", LOAD, "--input", "-i")] = 1024,
-    output_tokens: Annotated[float, _option("Mean output length.", LOAD, "--output", "-o")] = 256,
-    prefix_hit: Annotated[float, _option("Share of the prompt found in the prefix cache.", LOAD)] = 0.0,
-    requests_per_user: Annotated[float | None, _option("Requests of a user in a month.", LOAD)] = None,
-    rent: Annotated[
-        str | None, _option("on_demand, reserved_1y, reserved_3y, spot: the default way to pay.", MONEY)
-    ] = None,
-    buy: Annotated[bool, _option("Own the GPUs.", MONEY, "--buy")] = False,
-    price: Annotated[float | None, _option("Rent in USD per GPU and hour. Default: cheapest on file.", MONEY)] = None,
-    provider: Annotated[str | None, _option("Whose rent, as `infersim prices` lists them.", MONEY)] = None,
-    region: Annotated[str | None, _option("Where.", MONEY)] = None,
+    model: o.Model,
+    gpu: o.Gpu,
+    request_rate: o.RequestRate,
+    devices: Annotated[int | None, o.option("GPUs paid for. Default: one replica.", o.DEPLOYMENT)] = None,
+    tp: o.Tp = 1,
+    pp: o.Pp = 1,
+    adp: o.AttentionDp = 1,
+    ep: o.Ep = 1,
+    precision: o.Precision = None,
+    engine: o.Engine = "vllm",
+    system: o.System = None,
+    input_tokens: o.InputTokens = 1024,
+    output_tokens: o.OutputTokens = 256,
+    prefix_hit: o.PrefixHit = 0.0,
+    requests_per_user: Annotated[float | None, o.option("Requests of a user in a month.", o.LOAD)] = None,
+    growth: o.Growth = 0.0,
+    months: Annotated[int | None, o.option("Show so many months: use of the GPUs and cost of a token.", o.LOAD)] = None,
+    rent: o.Rent = None,
+    buy: o.Buy = False,
+    price: o.Price = None,
+    provider: o.Provider = None,
+    region: o.Region = None,
     device_price: Annotated[
-        float | None, _option("USD to buy one GPU, its share of the system included. Default: on file.", MONEY)
+        float | None, o.option("USD to buy one GPU, its share of the system included. Default: on file.", o.MONEY)
     ] = None,
-    years: Annotated[float | None, _option("Years of ownership.", MONEY)] = None,
-    interest: Annotated[float | None, _option("Cost of capital a year, as a share.", MONEY)] = None,
-    residual: Annotated[float | None, _option("Share of the price left after three years.", MONEY)] = None,
-    colocation: Annotated[float | None, _option("USD per kW and month; 0 in a room of your own.", MONEY)] = None,
-    staff: Annotated[float | None, _option("USD of staff per GPU and year.", MONEY)] = None,
+    years: Annotated[float | None, o.option("Years of ownership.", o.MONEY)] = None,
+    interest: Annotated[float | None, o.option("Cost of capital a year, as a share.", o.MONEY)] = None,
+    residual: Annotated[float | None, o.option("Share of the price left after three years.", o.MONEY)] = None,
+    colocation: Annotated[float | None, o.option("USD per kW and month; 0 in a room of your own.", o.MONEY)] = None,
+    staff: Annotated[float | None, o.option("USD of staff per GPU and year.", o.MONEY)] = None,
     api: Annotated[
-        str | None, _option("An API for the same load: USD per million input,cached input,output.", MONEY)
+        str | None, o.option("An API for the same load: USD per million input,cached input,output.", o.MONEY)
     ] = None,
-    growth: Annotated[float, _option("Percent that the load grows a month, for --months.", LOAD)] = 0.0,
-    months: Annotated[int | None, _option("Show so many months: use of the GPUs and cost of a token.", LOAD)] = None,
-    site: Annotated[str, _option("us, germany, france, ireland, finland, sweden, or a YAML file.", SITE)] = "us",
-    electricity: Annotated[float | None, _option("Per kWh, in the site's currency.", SITE)] = None,
-    pue: Annotated[float | None, _option("Power of the site over that of the devices.", SITE)] = None,
-    currency_rate: Annotated[float | None, _option("USD for one unit of the site's currency.", SITE)] = None,
-    tax: Annotated[float | None, _option("On all that is paid, as a share: 0.19.", SITE)] = None,
-    sources: Annotated[bool, _option("List what the figures rest on.", OUTPUT, "--sources")] = False,
-    as_json: Annotated[bool, _option("One JSON object.", OUTPUT, "--json")] = False,
+    site: o.SiteName = "us",
+    electricity: Annotated[float | None, o.option("Per kWh, in the site's currency.", o.SITE)] = None,
+    pue: Annotated[float | None, o.option("Power of the site over that of the devices.", o.SITE)] = None,
+    currency_rate: Annotated[float | None, o.option("USD for one unit of the site's currency.", o.SITE)] = None,
+    tax: Annotated[float | None, o.option("On all that is paid, as a share: 0.19.", o.SITE)] = None,
+    sources: o.Sources = False,
+    as_json: o.AsJson = False,
+    as_csv: o.AsCsv = False,
 ) -> None:
     """What a fleet costs: a year, a request, a token, in money, energy and carbon; when buying pays off.
 
@@ -103,18 +96,20 @@ def cost(
 
         demand = Demand(request_rate, growth=growth / 100, months=months)
         over = cost_over_months(deployment, demand, devices=report.devices, terms=first, site=place)
-    if as_json:
-        told = {"months": [month.to_dict() for month in over]} if over else {}
-        typer.echo(json.dumps(report.to_dict() | told, indent=2, allow_nan=False))
-        return
-    typer.echo(str(report))
-    if over:
-        typer.echo(f"\n{'month':>5}{'requests/s':>12}{'used':>8}{place.currency:>14}{'per M tokens':>14}")
-    for month in over:
-        usd, each = (report.in_currency(amount) for amount in (month.usd, month.usd_per_million_tokens))
-        typer.echo(f"{month.month:>5}{month.mean_rate:>12.3g}{month.utilisation:>8.0%}{usd:>14,.0f}{each:>14.4g}")
-    if sources:
-        typer.echo("\n" + "\n".join(f"- {line}" for line in report.sources))
+    listed = [month.to_dict() for month in over]
+
+    def text() -> str:
+        lines = [str(report)]
+        if over:
+            lines.append(f"\n{'month':>5}{'requests/s':>12}{'used':>8}{place.currency:>14}{'per M tokens':>14}")
+        for month in over:
+            usd, each = (report.in_currency(amount) for amount in (month.usd, month.usd_per_million_tokens))
+            lines.append(f"{month.month:>5}{month.mean_rate:>12.3g}{month.utilisation:>8.0%}{usd:>14,.0f}{each:>14.4g}")
+        return "\n".join([*lines, *(["", sources_text(report.sources)] if sources else [])])
+
+    answer = report.to_dict() | ({"months": listed} if listed else {})
+    emit(answer, text, as_json=as_json, as_csv=as_csv, rows=listed or None)
+    note_sources(report.sources)
 
 
 def read_api(text: str) -> tuple[float, float, float]:

@@ -2,57 +2,57 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from infersim.cli.options import option as _option
-
-DEPLOYMENT, LOAD, OUTPUT = "Deployment", "Load", "Output"
+from infersim.cli import options as o
+from infersim.cli.exits import ExitCode
+from infersim.cli.output import emit
 
 
 def launch(
-    model: Annotated[
-        str, typer.Argument(help="Bundled name, Hugging Face id in the local cache, folder, or config.json.")
-    ],
-    gpu: Annotated[str, typer.Option("--gpu", "-g", help="Accelerator; several by commas where --plan chooses.")],
+    model: o.Model,
+    gpu: o.GpuOrChoice,
     plan: Annotated[
-        bool, _option("Search first, and hand over the best option for --request-rate.", LOAD, "--plan")
+        bool, o.option("Search first, and hand over the best option for --request-rate.", o.DEPLOYMENT, "--plan")
     ] = False,
-    tp: Annotated[int, _option("Tensor parallel degree.", DEPLOYMENT, "--tp")] = 1,
-    pp: Annotated[int, _option("Pipeline stages.", DEPLOYMENT, "--pp")] = 1,
-    adp: Annotated[int, _option("Attention data parallel degree.", DEPLOYMENT, "--attention-dp")] = 1,
-    ep: Annotated[int, _option("Expert parallel degree.", DEPLOYMENT, "--ep")] = 1,
-    replicas: Annotated[int, _option("Copies.", DEPLOYMENT, "--replicas", "--dp")] = 1,
-    precision: Annotated[str | None, _option("bf16, fp8, nvfp4 ... Default: the checkpoint's.", DEPLOYMENT)] = None,
-    kv_cache: Annotated[str | None, _option("Format of the KV cache.", DEPLOYMENT)] = None,
-    engine: Annotated[str, _option("vllm, sglang, trtllm.", DEPLOYMENT)] = "vllm",
-    system: Annotated[str | None, _option("Node or rack the GPUs sit in.", DEPLOYMENT)] = None,
-    max_num_seqs: Annotated[int | None, _option("Sequences per replica at most.", DEPLOYMENT)] = None,
-    max_num_batched_tokens: Annotated[int | None, _option("Tokens per step at most.", DEPLOYMENT)] = None,
-    gpu_memory_utilization: Annotated[float | None, _option("Share of memory the engine may take.", DEPLOYMENT)] = None,
-    max_model_len: Annotated[int | None, _option("Longest sequence served.", DEPLOYMENT)] = None,
-    speculative_config: Annotated[str | None, _option("Drafts, as infersim estimate takes them.", DEPLOYMENT)] = None,
-    input_tokens: Annotated[float, _option("Mean prompt length.", LOAD, "--input", "-i")] = 1024,
-    output_tokens: Annotated[float, _option("Mean output length.", LOAD, "--output", "-o")] = 256,
-    prefix_hit: Annotated[float, _option("Share of the prompt found in the prefix cache.", LOAD)] = 0.0,
+    tp: o.Tp = 1,
+    pp: o.Pp = 1,
+    adp: o.AttentionDp = 1,
+    ep: o.Ep = 1,
+    replicas: o.Replicas = 1,
+    precision: o.Precision = None,
+    kv_cache: o.KvCache = None,
+    engine: o.Engine = "vllm",
+    system: o.System = None,
+    speculative_config: o.SpeculativeConfig = None,
+    max_num_seqs: o.MaxNumSeqs = None,
+    max_num_batched_tokens: o.MaxNumBatchedTokens = None,
+    gpu_memory_utilization: o.GpuMemoryUtilization = None,
+    max_model_len: o.MaxModelLen = None,
+    input_tokens: o.InputTokens = 1024,
+    output_tokens: o.OutputTokens = 256,
+    prefix_hit: o.PrefixHit = 0.0,
     concurrency: Annotated[
-        float, _option("Users of the load test, where no rate is given.", LOAD, "--concurrency", "-c")
+        float, o.option("Users in a closed loop, where no rate is given.", o.LOAD, "--concurrency", "-c")
     ] = 1,
     request_rate: Annotated[
-        float | None, _option("Requests per second of the load test.", LOAD, "--request-rate", "-r")
+        float | None, o.option("Requests per second of the load test.", o.LOAD, "--request-rate", "-r")
     ] = None,
-    target: Annotated[str, _option("ttft_p95=800ms,tpot_p95=40ms.", LOAD)] = "",
+    target: o.Target = None,
     folder: Annotated[
-        Path | None, _option("Write scripts, manifests and expected figures here.", OUTPUT, "--out")
+        Path | None, o.option("Write scripts, manifests and expected figures here.", o.OUTPUT, "--out", shown="FOLDER")
     ] = None,
     check: Annotated[
         Path | None,
-        _option("A saved result of the load test: is the prediction right? Exit 1 where it is not.", OUTPUT),
+        o.option(
+            "A saved result of the load test: is the prediction right? Exit 1 where it is not.", o.OUTPUT, shown="FILE"
+        ),
     ] = None,
-    as_json: Annotated[bool, _option("One JSON object.", OUTPUT, "--json")] = False,
+    as_json: o.AsJson = False,
+    as_csv: o.AsCsv = False,
 ) -> None:
     """Hand a deployment over: exact launch commands for vLLM, SGLang or TensorRT-LLM, Kubernetes manifests, and a load test.
 
@@ -80,7 +80,7 @@ def launch(
             raise SpecError("is needed for a plan", field="--request-rate")
         found = search(
             model, gpu, input_tokens=input_tokens, output_tokens=output_tokens, prefix_hit=prefix_hit, request_rate=request_rate,
-            target=target, precision=precision, kv_cache=kv_cache, engine=engine, speculation=speculative_config,
+            target=target or "", precision=precision, kv_cache=kv_cache, engine=engine, speculation=speculative_config,
         )  # fmt: skip
         what = found.best
     else:
@@ -100,17 +100,14 @@ def launch(
     given = hand_over(what, limits=limits)
     if check is not None:
         verdicts = check_result(check, list(given.expected))
-        typer.echo(f"{'':<22} {'expected':>10} {'measured':>10}")
-        for verdict in verdicts:
-            typer.echo(str(verdict))
+        heading = f"{'':<22} {'expected':>10} {'measured':>10}"
+        emit([verdict.to_dict() for verdict in verdicts], lambda: "\n".join([heading, *map(str, verdicts)]),
+             as_json=as_json, as_csv=as_csv)  # fmt: skip
         if any(verdict.inside is False for verdict in verdicts):
-            raise typer.Exit(1)
+            raise typer.Exit(ExitCode.MISSED)
         return
     if folder is not None:
         given.write(folder)
-    if as_json:
-        typer.echo(json.dumps(given.to_dict(), indent=2, allow_nan=False))
-        return
-    typer.echo(str(given))
-    if folder is not None:
-        typer.echo(f"\nwritten to {folder}: {', '.join(sorted(given.files))}")
+    where = "" if folder is None else f"\n\nwritten to {folder}: {', '.join(sorted(given.files))}"
+    answer = given.to_dict()
+    emit(answer, lambda: f"{given}{where}", as_json=as_json, as_csv=as_csv, rows=answer["expected"])

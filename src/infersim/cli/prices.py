@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from infersim.cli import complete
+from infersim.cli import options as o
+from infersim.cli.output import emit, tell
 from infersim.errors import SpecError
 
 if TYPE_CHECKING:
@@ -20,17 +22,29 @@ if TYPE_CHECKING:
 
 def prices(
     gpu: Annotated[
-        str | None, typer.Argument(help="Accelerator or system (H100, DGX-H100, NVL72). Without: a line for each.")
+        str | None,
+        typer.Argument(
+            help="Accelerator or system (H100, DGX-H100, NVL72). Without: a line for each.",
+            autocompletion=complete.names_of("accelerators"),
+        ),
     ] = None,
-    kind: Annotated[str | None, typer.Option(help="on_demand, reserved_1y, reserved_3y, spot, purchase.")] = None,
-    provider: Annotated[str | None, typer.Option(help="Only this provider, from the beginning of its name on.")] = None,
-    region: Annotated[str | None, typer.Option(help="Only regions that begin so: us, eu-north.")] = None,
-    live: Annotated[bool, typer.Option("--live", help="Ask the clouds now (pip install 'infersim[prices]').")] = False,
+    kind: Annotated[
+        str | None,
+        o.option(
+            "on_demand, reserved_1y, reserved_3y, spot, purchase.",
+            None,
+            values=complete.one_of("on_demand", "reserved_1y", "reserved_3y", "spot", "purchase"),
+        ),
+    ] = None,
+    provider: o.Provider = None,
+    region: o.Region = None,
+    live: Annotated[bool, o.option("Ask the clouds now (pip install 'infersim[prices]').", None, "--live")] = False,
     out: Annotated[
-        Path | None, typer.Option(help="Write what is shown as CSV, which `infersim --prices` reads.")
+        Path | None, o.option("Write what is shown as CSV, which `infersim --prices` reads.", o.OUTPUT, shown="FILE")
     ] = None,
-    sources: Annotated[bool, typer.Option("--sources", help="Show where each price is from.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object instead of a table.")] = False,
+    sources: o.Sources = False,
+    as_json: o.AsJson = False,
+    as_csv: o.AsCsv = False,
 ) -> None:
     """Show prices: rent per device and hour, purchase per device or system, with provider, region, date and source.
 
@@ -59,17 +73,17 @@ def prices(
         raise SpecError(_nothing(only, kind, provider, region, live=live))
     if out is not None:
         write_price_table(out, rows)
-    if as_json:
-        typer.echo(json.dumps(_as_dict(rows, now), indent=2))
-        return
-    from infersim.cli.render import console
+    answer = _as_dict(rows, now)
 
-    console().print(_offers(rows, sources=sources) if only is not None or live else _summary(rows))
+    def screen() -> RenderableType:
+        return _offers(rows, sources=sources) if only is not None or live else _summary(rows)
+
+    emit(answer, screen, as_json=as_json, as_csv=as_csv, rows=answer["prices"])
     if now is not None and now.left_out:
-        console().print(f"{sum(now.left_out.values()):,} of {now.offers:,} offers are of GPUs that are not clearly one of those "
-                        f"here: {', '.join(list(now.left_out)[:12])}")  # fmt: skip
+        tell(f"{sum(now.left_out.values()):,} of {now.offers:,} offers are of GPUs that are not clearly one of those here: "
+             f"{', '.join(list(now.left_out)[:12])}")  # fmt: skip
     if out is not None:
-        typer.echo(f"{len(rows):,} prices written to {out}", err=True)
+        tell(f"{len(rows):,} prices written to {out}")
 
 
 def _wanted(row: PriceRow, only: str | None, kind: str | None, region: str | None) -> bool:

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich import box
-from rich.console import Console, Group, RenderableType
+from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from infersim.cli.output import console as console
 from infersim.specs.hardware import current
 from infersim.units import show
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from infersim.predict.estimate import Estimate
     from infersim.predict.memory import MemoryReport
     from infersim.predict.step import StepTime
-    from infersim.specs.hardware import Accelerator
+    from infersim.specs.hardware import Accelerator, System
     from infersim.specs.model import ModelSpec
 
 BAR_WIDTH = 50
@@ -359,7 +360,12 @@ def calibrations_table(rows: Sequence[dict[str, Any]]) -> Table:
     return table
 
 
-def console(*, stderr: bool = False) -> Console:
-    """A console that is 80 columns wide where the output is not a terminal."""
-    found = Console(stderr=stderr, highlight=False)
-    return found if found.is_terminal else Console(stderr=stderr, highlight=False, width=100)
+def systems_table(systems: Sequence[System]) -> Table:
+    """A line per node or rack."""
+    table = plain_table("system", "accelerator", "per node", "scale-up", "scale-out", right=(2,))
+    for spec in systems:
+        links = [
+            f"{link.name} {show(link.bandwidth, 'B/s')}" if link else "-" for link in (spec.scale_up, spec.scale_out)
+        ]
+        table.add_row(spec.name, spec.accelerator, str(spec.devices_per_node), *links)
+    return table

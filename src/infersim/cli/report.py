@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from infersim.cli import options as o
+from infersim.cli.output import emit
 from infersim.errors import SpecError
 
 
@@ -22,13 +23,17 @@ class Format(StrEnum):
 def report(
     results: Annotated[Path, typer.Argument(help="Folder that infersim run SCENARIO.yaml -o FOLDER wrote.")],
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="The page, FILE.html. Default: report.html in the folder.")
+        Path | None,
+        o.option(
+            "The page. Default: report.html in the folder.", o.OUTPUT, "--out", "--output", "-o", shown="FILE.html"
+        ),
     ] = None,
     figures: Annotated[
-        Path | None, typer.Option(help="Write every figure as a file of its own into this folder.")
+        Path | None, o.option("Write every figure as a file of its own into this folder.", o.OUTPUT, shown="FOLDER")
     ] = None,
-    form: Annotated[Format, typer.Option("--format", help="Of the figures.")] = Format.svg,
-    as_json: Annotated[bool, typer.Option("--json", help="The files written, as JSON.")] = False,
+    form: Annotated[Format, o.option("Of the figures.", o.OUTPUT, "--format")] = Format.svg,
+    as_json: o.AsJson = False,
+    as_csv: o.AsCsv = False,
 ) -> None:
     """Make one self-contained page of a results folder: the answer first, then figures, inputs and sources.
 
@@ -45,10 +50,10 @@ def report(
 
     page = output or results / "report.html"
     if page.suffix.lower() not in (".html", ".htm"):
-        raise SpecError(f"a report is a .html file, got {page.name!r}", field="--output")
+        raise SpecError(f"a report is a .html file, got {page.name!r}", field="--out")
     drawn = write_page(results, page)
     written = write_figures(drawn, figures, form.value) if figures is not None else []
-    if as_json:
-        typer.echo(json.dumps({"report": str(page), "figures": [str(path) for path in written]}, indent=2))
-    else:
-        typer.echo(f"wrote {page}" + (f" and {len(written)} figures in {figures}" if figures is not None else ""))
+    files = [{"kind": "report", "file": str(page)}, *({"kind": "figure", "file": str(path)} for path in written)]
+    answer = {"report": str(page), "figures": [str(path) for path in written]}
+    said = f"wrote {page}" + (f" and {len(written)} figures in {figures}" if figures is not None else "")
+    emit(answer, lambda: said, as_json=as_json, as_csv=as_csv, rows=files)

@@ -7,113 +7,132 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from infersim.cli.options import option as _option
+from infersim.cli import complete
+from infersim.cli import options as o
+from infersim.cli.exits import ExitCode
+from infersim.cli.output import emit, note_sources
 from infersim.errors import SpecError
 
 if TYPE_CHECKING:
     from infersim.serving.traces import Trace
     from infersim.serving.traffic import Traffic
 
-DEPLOYMENT, SCHEDULER, TRAFFIC, OUTPUT = "Deployment", "Scheduler", "Traffic", "Output"
-
 
 def simulate(
     context: typer.Context,
-    model: Annotated[
-        str, typer.Argument(help="Bundled name, Hugging Face id in the local cache, folder, or config.json.")
-    ],
-    gpu: Annotated[str, typer.Option("--gpu", "-g", help="Accelerator.")],
-    tp: Annotated[int, _option("Tensor parallel degree.", DEPLOYMENT, "--tp")] = 1,
-    pp: Annotated[int, _option("Pipeline stages.", DEPLOYMENT, "--pp")] = 1,
-    adp: Annotated[int, _option("Attention data parallel degree.", DEPLOYMENT, "--attention-dp")] = 1,
-    ep: Annotated[int, _option("Expert parallel degree.", DEPLOYMENT, "--ep")] = 1,
-    cp: Annotated[int, _option("Context parallel degree.", DEPLOYMENT, "--cp")] = 1,
-    replicas: Annotated[int, _option("Copies behind a router.", DEPLOYMENT, "--replicas", "--dp")] = 1,
-    routing: Annotated[str, _option("round_robin, least_loaded, prefix_aware.", DEPLOYMENT)] = "least_loaded",
-    precision: Annotated[str | None, _option("bf16, fp8, nvfp4 ... Default: the checkpoint's.", DEPLOYMENT)] = None,
-    kv_cache: Annotated[str | None, _option("Format of the KV cache.", DEPLOYMENT)] = None,
-    engine: Annotated[str, _option("vllm, sglang, trtllm, tgi.", DEPLOYMENT)] = "vllm",
-    system: Annotated[str | None, _option("Node or rack the GPUs sit in.", DEPLOYMENT)] = None,
-    speculative_config: Annotated[
-        str | None,
-        _option("Drafts: vLLM's JSON or method=eagle3,num_speculative_tokens=3,acceptance=0.7.", DEPLOYMENT),
+    model: o.Model,
+    gpu: o.Gpu,
+    tp: o.Tp = 1,
+    pp: o.Pp = 1,
+    adp: o.AttentionDp = 1,
+    ep: o.Ep = 1,
+    cp: o.Cp = 1,
+    replicas: o.Replicas = 1,
+    routing: Annotated[
+        str,
+        o.option("round_robin, least_loaded, prefix_aware.", o.DEPLOYMENT,
+                 values=complete.one_of("round_robin", "least_loaded", "prefix_aware")),
+    ] = "least_loaded",
+    precision: o.Precision = None,
+    kv_cache: o.KvCache = None,
+    engine: o.Engine = "vllm",
+    system: o.System = None,
+    speculative_config: o.SpeculativeConfig = None,
+    mode: o.PredictionMode = o.Mode.calibrated,
+    prefill_replicas: Annotated[
+        int | None, o.option("Disaggregate: so many replicas for prompts; --replicas then decode.", o.DEPLOYMENT)
     ] = None,
-    max_num_seqs: Annotated[int | None, _option("Sequences per replica at most.", DEPLOYMENT)] = None,
-    max_num_batched_tokens: Annotated[int | None, _option("Tokens per step at most.", DEPLOYMENT)] = None,
-    gpu_memory_utilization: Annotated[float | None, _option("Share of memory the engine takes.", DEPLOYMENT)] = None,
-    num_gpu_blocks_override: Annotated[int | None, _option("KV blocks per replica.", DEPLOYMENT)] = None,
-    block_size: Annotated[int | None, _option("Tokens per KV block.", DEPLOYMENT)] = None,
-    max_model_len: Annotated[int | None, _option("Longest sequence served.", DEPLOYMENT)] = None,
+    prefill_tp: Annotated[int | None, o.option("Tensor parallelism of those. Default: --tp.", o.DEPLOYMENT)] = None,
+    prefill_gpu: Annotated[
+        str | None, o.option("Their GPU. Default: --gpu.", o.DEPLOYMENT, values=complete.names_of("accelerators"))
+    ] = None,
+    transfer_overlap: Annotated[
+        float, o.option("Share of a prompt's last chunk behind which layers are sent.", o.DEPLOYMENT)
+    ] = 0.0,
+    first_token: Annotated[
+        str,
+        o.option("Pool that sends the first token: decode or prefill.", o.DEPLOYMENT, values=complete.one_of("decode", "prefill")),
+    ] = "decode",
+    max_num_seqs: o.MaxNumSeqs = None,
+    max_num_batched_tokens: o.MaxNumBatchedTokens = None,
+    gpu_memory_utilization: o.GpuMemoryUtilization = None,
+    num_gpu_blocks_override: Annotated[int | None, o.option("KV blocks per replica.", o.ENGINE)] = None,
+    block_size: Annotated[int | None, o.option("Tokens per KV block.", o.ENGINE)] = None,
+    max_model_len: o.MaxModelLen = None,
+    enforce_eager: o.EnforceEager = False,
     chunked_prefill: Annotated[
-        bool | None, _option("Cut prompts to the token budget.", SCHEDULER, "--chunked-prefill/--no-chunked-prefill")
+        bool | None, o.option("Cut prompts to the token budget.", o.ENGINE, "--chunked-prefill/--no-chunked-prefill")
     ] = None,
     prefix_caching: Annotated[
-        bool | None, _option("Keep the KV of ended requests.", SCHEDULER, "--prefix-caching/--no-prefix-caching")
+        bool | None, o.option("Keep the KV of ended requests.", o.ENGINE, "--prefix-caching/--no-prefix-caching")
     ] = None,
-    batching: Annotated[str, _option("continuous, dynamic, static.", SCHEDULER)] = "continuous",
-    scheduling_policy: Annotated[str, _option("fcfs or priority.", SCHEDULER)] = "fcfs",
-    prefill_replicas: Annotated[
-        int | None, _option("Disaggregate: so many replicas for prompts; --replicas then decode.", DEPLOYMENT)
-    ] = None,
-    prefill_tp: Annotated[int | None, _option("Tensor parallelism of those. Default: --tp.", DEPLOYMENT)] = None,
-    prefill_gpu: Annotated[str | None, _option("Their GPU. Default: --gpu.", DEPLOYMENT)] = None,
-    transfer_overlap: Annotated[
-        float, _option("Share of a prompt's last chunk behind which layers are sent.", DEPLOYMENT)
-    ] = 0.0,
-    first_token: Annotated[str, _option("Pool that sends the first token: decode or prefill.", DEPLOYMENT)] = "decode",
-    preemption_mode: Annotated[str, _option("recompute or swap.", SCHEDULER)] = "recompute",
-    swap_space: Annotated[str, _option("Host memory per GPU for swapped caches.", SCHEDULER)] = "4 GiB",
-    enforce_eager: Annotated[bool, _option("No CUDA graphs.", SCHEDULER, "--enforce-eager")] = False,
-    input_tokens: Annotated[
-        str,
-        _option(
-            "Prompt length: 1024, uniform:819-1024, lognormal:mean=1000,p99=6000 (or cv=1).", TRAFFIC, "--input", "-i"
-        ),
-    ] = "1024",
-    output_tokens: Annotated[str, _option("Output length, in the same words.", TRAFFIC, "--output", "-o")] = "256",
+    batching: Annotated[
+        str, o.option("continuous, dynamic, static.", o.ENGINE, values=complete.one_of("continuous", "dynamic", "static"))
+    ] = "continuous",
+    scheduling_policy: Annotated[
+        str, o.option("fcfs or priority.", o.ENGINE, values=complete.one_of("fcfs", "priority"))
+    ] = "fcfs",
+    preemption_mode: Annotated[
+        str, o.option("recompute or swap.", o.ENGINE, values=complete.one_of("recompute", "swap"))
+    ] = "recompute",
+    swap_space: Annotated[str, o.option("Host memory per GPU for swapped caches.", o.ENGINE)] = "4 GiB",
+    input_tokens: o.InputLengths = "1024",
+    output_tokens: o.OutputLengths = "256",
     random_range_ratio: Annotated[
-        float | None, _option("Lengths uniform in [ratio x L, L] around plain --input and --output.", TRAFFIC)
+        float | None, o.option("Lengths uniform in [ratio x L, L] around plain --input and --output.", o.LOAD)
     ] = None,
     request_rate: Annotated[
         str | None,
-        _option("Requests per second (inf: all at once); several by commas plot latency against load.", TRAFFIC),
+        o.option(
+            "Requests per second (inf: all at once); several by commas plot latency against load.", o.LOAD,
+            "--request-rate", "-r",
+        ),
     ] = None,
-    burstiness: Annotated[float, _option("Gamma shape of the gaps: 1 Poisson, less bursts.", TRAFFIC)] = 1.0,
+    burstiness: Annotated[float, o.option("Gamma shape of the gaps: 1 Poisson, less bursts.", o.LOAD)] = 1.0,
     concurrency: Annotated[
-        int | None, _option("Users in a closed loop, in place of a rate.", TRAFFIC, "--concurrency", "-c")
+        int | None, o.option("Users in a closed loop, in place of a rate.", o.LOAD, "--concurrency", "-c")
     ] = None,
     num_requests: Annotated[
-        int | None, _option("Requests in all. Default: 1000, or ten rounds.", TRAFFIC, "--num-requests", "-n")
+        int | None, o.option("Requests in all. Default: 1000, or ten rounds.", o.LOAD, "--num-requests", "-n")
     ] = None,
-    prefix_tokens: Annotated[int, _option("Shared tokens before every prompt (a system prompt).", TRAFFIC)] = 0,
-    prefix_groups: Annotated[int, _option("Different shared prefixes, all equally likely.", TRAFFIC)] = 1,
-    turns: Annotated[str | None, _option("Turns of a session whose context grows, as a length.", TRAFFIC)] = None,
-    think: Annotated[str, _option("Mean pause between an answer and the next turn.", TRAFFIC)] = "0 s",
-    trace: Annotated[Path | None, _option("Replay this trace instead.", TRAFFIC)] = None,
+    prefix_tokens: Annotated[int, o.option("Shared tokens before every prompt (a system prompt).", o.LOAD)] = 0,
+    prefix_groups: Annotated[int, o.option("Different shared prefixes, all equally likely.", o.LOAD)] = 1,
+    turns: Annotated[str | None, o.option("Turns of a session whose context grows, as a length.", o.LOAD)] = None,
+    think: Annotated[str, o.option("Mean pause between an answer and the next turn.", o.LOAD)] = "0 s",
+    trace: Annotated[Path | None, o.option("Replay this trace instead.", o.LOAD, shown="FILE")] = None,
     trace_format: Annotated[
-        str | None, _option("azure, burstgpt, splitwise, vidur, mooncake, sharegpt, vllm, rows.", TRAFFIC)
+        str | None,
+        o.option("azure, burstgpt, splitwise, vidur, mooncake, sharegpt, vllm, rows.", o.LOAD,
+                 values=complete.one_of("azure", "burstgpt", "splitwise", "vidur", "mooncake", "sharegpt", "vllm", "rows")),
     ] = None,
-    speedup: Annotated[float, _option("Replay at so many times the pace.", TRAFFIC)] = 1.0,
-    target: Annotated[str | None, _option("ttft_p95=800ms,tpot=40ms: exit 1 where missed.", TRAFFIC)] = None,
+    speedup: Annotated[float, o.option("Replay at so many times the pace.", o.LOAD)] = 1.0,
+    target: o.Target = None,
     find_capacity: Annotated[
-        bool, _option("Search the highest rate that meets --target.", TRAFFIC, "--capacity")
+        bool, o.option("Search the highest rate that meets --target.", o.LOAD, "--capacity")
     ] = False,
-    seed: Annotated[int, _option("Same seed, same result.", TRAFFIC)] = 0,
-    mode: Annotated[str, typer.Option(help="calibrated: kernel models; bound: the physical limit.")] = "calibrated",
-    settled: Annotated[bool, _option("Leave warm-up and drain out of the statistics.", OUTPUT, "--settled")] = False,
-    as_json: Annotated[bool, _option("The summary as one JSON object.", OUTPUT, "--json")] = False,
-    output: Annotated[Path | None, _option("Per-request records: .csv or .parquet.", OUTPUT, "--save")] = None,
-    series: Annotated[
-        Path | None, _option("Sequences and KV blocks over time: .csv or .parquet.", OUTPUT, "--save-series")
+    seed: o.Seed = 0,
+    settled: Annotated[bool, o.option("Leave warm-up and drain out of the statistics.", o.OUTPUT, "--settled")] = False,
+    sources: o.Sources = False,
+    as_json: o.AsJson = False,
+    as_csv: o.AsCsv = False,
+    output: Annotated[
+        Path | None, o.option("Per-request records: .csv or .parquet.", o.OUTPUT, "--save", shown="FILE")
     ] = None,
-    benchmark: Annotated[Path | None, _option("Summary in the fields of `vllm bench serve`: .json.", OUTPUT)] = None,
+    series: Annotated[
+        Path | None,
+        o.option("Sequences and KV blocks over time: .csv or .parquet.", o.OUTPUT, "--save-series", shown="FILE"),
+    ] = None,
+    benchmark: Annotated[
+        Path | None, o.option("Summary in the fields of `vllm bench serve`: .json.", o.OUTPUT, shown="FILE")
+    ] = None,
     detailed: Annotated[
-        bool, _option("Per-request lists in --benchmark, as vLLM's flag.", OUTPUT, "--save-detailed")
+        bool, o.option("Per-request lists in --benchmark, as vLLM's flag.", o.OUTPUT, "--save-detailed")
     ] = False,
     plot: Annotated[
-        Path | None, _option("Time series and distributions, or latency against load: .png, .svg, .pdf.", OUTPUT)
+        Path | None,
+        o.option("Time series and distributions, or latency against load: .png, .svg, .pdf.", o.OUTPUT, shown="FILE"),
     ] = None,
-) -> None:
+) -> None:  # fmt: skip
     """Simulate serving: requests arrive, the engine's scheduler forms batches, and every step is priced.
 
     Examples:
@@ -127,8 +146,8 @@ def simulate(
         run_each,
         say_interrupted,
         search_capacity,
-        show,
-        summary_json,
+        summary,
+        summary_text,
         with_progress,
     )  # fmt: skip
     from infersim.serving.compare import compare
@@ -148,7 +167,7 @@ def simulate(
     deployment = {
         "tensor_parallel": tp, "pipeline_parallel": pp, "attention_data_parallel": adp, "expert_parallel": ep,
         "context_parallel": cp, "replicas": replicas, "precision": precision, "kv_cache": kv_cache, "engine": engine,
-        "system": system, "mode": mode, "knobs": knobs, "speculation": speculative_config,
+        "system": system, "mode": mode.value, "knobs": knobs, "speculation": speculative_config,
     }  # fmt: skip
     limits = read_limits(target) if target is not None else ()
     rates = read_rates(request_rate)
@@ -167,14 +186,14 @@ def simulate(
     if find_capacity:
         if not limits:
             raise SpecError("needs a --target to meet", field="--capacity")
-        raise typer.Exit(search_capacity(model, gpu, traffics[0], limits, as_json, seed, routing, deployment))  # type: ignore[arg-type]
+        raise typer.Exit(search_capacity(model, gpu, traffics[0], limits, as_json, as_csv, seed, routing, deployment))  # type: ignore[arg-type]
     pool = None
     if prefill_replicas is not None:
         given = {"replicas": prefill_replicas, "tensor_parallel": prefill_tp, "gpu": prefill_gpu}
         pool = {name: value for name, value in given.items() if value is not None}
     results, interrupted = run_each(
         lambda traffic: with_progress(
-            model, gpu, traffic, as_json, seed=seed, target=limits, routing=routing, speedup=speedup, prefill=pool,
+            model, gpu, traffic, seed=seed, target=limits, routing=routing, speedup=speedup, prefill=pool,
             transfer_overlap=transfer_overlap, first_token=first_token, **deployment
         ),
         traffics,
@@ -183,16 +202,15 @@ def simulate(
     shown = [result.settled() if settled else result for result in results]
     first = traffics[0]
     comparison = compare(results[0], first) if isinstance(first, Trace) and first.measured else None
-    if as_json:
-        typer.echo(summary_json(shown, left, comparison))
-    else:
-        show(shown, comparison)
+    answer, rows = summary(shown, left, comparison)
+    emit(answer, lambda: summary_text(shown, comparison, sources), as_json=as_json, as_csv=as_csv, rows=rows)
+    note_sources(results[0].deployment.sources)
     files.write(shown, rates or [])
     if interrupted:
         say_interrupted(results, left)
-        raise typer.Exit(130)
+        raise typer.Exit(ExitCode.INTERRUPTED)
     if any(result.missed_targets or result.unstable or not result.completed for result in shown):
-        raise typer.Exit(1)
+        raise typer.Exit(ExitCode.MISSED)
 
 
 def _refuse_contradictions(context: typer.Context, trace: bool, capacity: bool) -> None:

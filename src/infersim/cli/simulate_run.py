@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import textwrap
 from collections.abc import Callable, Iterable
@@ -12,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from infersim.cli.exits import ExitCode
+from infersim.cli.output import emit, progress, sources_text
 from infersim.errors import SpecError
 
 if TYPE_CHECKING:
-    from infersim.serving.capacity import Capacity
     from infersim.serving.compare import Comparison
     from infersim.serving.result import ServingResult
     from infersim.serving.traces import Trace
@@ -91,28 +91,17 @@ def run_each(
 
 def _nothing_done() -> typer.Exit:
     typer.echo("interrupted before anything could be shown", err=True)
-    return typer.Exit(130)
+    return typer.Exit(ExitCode.INTERRUPTED)
 
 
-def with_progress(
-    model: str, gpu: str, traffic: Traffic | Trace, quiet: bool, **options: Any
-) -> ServingResult:  # fmt: skip
-    """Simulate, with a bar on standard error where a person watches and it takes a while."""
-    import sys
-
+def with_progress(model: str, gpu: str, traffic: Traffic | Trace, **options: Any) -> ServingResult:
+    """Simulate, with a bar on standard error where it takes a while."""
     from infersim.serving.simulate import simulate as run
 
-    if quiet or not sys.stderr.isatty() or traffic.num_requests < 200_000:
+    if traffic.num_requests < 200_000:
         return run(model, gpu, traffic, **options)
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
-
-    with Progress(
-        "requests", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=Console(stderr=True)
-    ) as bar:
-        task = bar.add_task("", total=traffic.num_requests)
-        advance: Callable[[int, int], None] = lambda drawn, total: bar.update(task, completed=drawn)  # noqa: E731
-        return run(model, gpu, traffic, progress=advance, **options)
+    with progress("requests") as advance:
+        return run(model, gpu, traffic, progress=lambda drawn, total: advance(drawn, traffic.num_requests), **options)
 
 
 def rate_name(rate: float) -> float | str:
@@ -120,32 +109,39 @@ def rate_name(rate: float) -> float | str:
     return "inf" if math.isinf(rate) else rate
 
 
-def summary_json(results: list[ServingResult], left: list[float], comparison: Comparison | None) -> str:
-    """One object, or a list of them for several rates, which ends with those that an interruption left out."""
-    found: list[dict[str, Any]] = [result.to_dict() for result in results]
+def summary(
+    results: list[ServingResult], left: list[float], comparison: Comparison | None
+) -> tuple[dict[str, Any] | list[dict[str, Any]], list[dict[str, Any]]]:
+    """One object, or a list of them for several rates, which ends with those that an interruption left out; and the runs alone."""
+    runs: list[dict[str, Any]] = [result.to_dict() for result in results]
     if comparison is not None:
-        found[0]["measured"] = comparison.to_dict()
-    if left:
-        found.append({"interrupted": True, "request_rates_left_out": [rate_name(rate) for rate in left]})
-    return json.dumps(found[0] if len(found) == 1 else found, indent=2, allow_nan=False)
+        runs[0]["measured"] = comparison.to_dict()
+    found = [
+        *runs,
+        *([{"interrupted": True, "request_rates_left_out": [rate_name(rate) for rate in left]}] if left else []),
+    ]
+    return found[0] if len(found) == 1 else found, runs
 
 
-def show(results: list[ServingResult], comparison: Comparison | None) -> None:
+def summary_text(results: list[ServingResult], comparison: Comparison | None, sources: bool) -> str:
     """The summaries as text."""
     from infersim.serving.result import WIDTH
 
+    shown = []
     for result in results:
         if len(results) > 1:
-            typer.echo(f"-- {rate_name(getattr(result.traffic.arrivals, 'rate', math.inf))} requests/s --")
-        typer.echo(str(result))
+            shown.append(f"-- {rate_name(getattr(result.traffic.arrivals, 'rate', math.inf))} requests/s --")
+        shown.append(str(result))
         lines = result.bottlenecks
         if result.goodput is not None:
             missed = ", ".join(result.missed_targets) or "none"
             lines.append(f"goodput {result.goodput:.2f} requests/s; missed: {missed}")
-        for line in lines:
-            typer.echo(textwrap.fill(line, WIDTH, initial_indent="  ", subsequent_indent="    "))
+        shown += [textwrap.fill(line, WIDTH, initial_indent="  ", subsequent_indent="    ") for line in lines]
     if comparison is not None:
-        typer.echo(str(comparison))
+        shown.append(str(comparison))
+    if sources:
+        shown += ["", sources_text(results[0].deployment.sources)]
+    return "\n".join(shown)
 
 
 def say_interrupted(results: list[ServingResult], left: list[float]) -> None:
@@ -159,8 +155,8 @@ def say_interrupted(results: list[ServingResult], left: list[float]) -> None:
 
 
 def search_capacity(
-    model: str, gpu: str, traffic: Traffic, limits: Any, as_json: bool, seed: int, routing: str, deployment: dict[str, Any]
-) -> int:  # fmt: skip
+    model: str, gpu: str, traffic: Traffic, limits: Any, as_json: bool, as_csv: bool, seed: int, routing: str, deployment: dict[str, Any]
+) -> ExitCode:  # fmt: skip
     """Search and print the highest rate that meets the target; returns the exit code."""
     from infersim.predict.estimate import estimate
     from infersim.serving.capacity import capacity
@@ -170,15 +166,8 @@ def search_capacity(
         found = capacity(resolved, traffic, limits, seed=seed, routing=routing)
     except KeyboardInterrupt:
         raise _nothing_done() from None
-    typer.echo(json.dumps(found.to_dict(), indent=2, allow_nan=False) if as_json else _capacity_text(found))
+    emit(found.to_dict(), lambda: str(found), as_json=as_json, as_csv=as_csv)
     if found.interrupted:
         typer.echo(f"interrupted after {found.trials} trials: the search was not finished", err=True)
-        return 130
-    return 0 if found.rate else 1
-
-
-def _capacity_text(found: Capacity) -> str:
-    if not found.rate:
-        return "\n".join([f"the target is missed even at {found.missed_at:.3g} requests/s", *found.at.warnings])
-    above = f"{found.missed_at:.3g} do not" if found.missed_at < math.inf else "none that misses it was tried"
-    return f"{found.rate:.3g} requests/s meet the target, {above} ({found.trials} trials)\n{found.at.settled()}"
+        return ExitCode.INTERRUPTED
+    return ExitCode.ANSWERED if found.rate else ExitCode.MISSED

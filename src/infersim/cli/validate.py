@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+import itertools
+from collections.abc import Iterable, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from infersim.cli import complete
+from infersim.cli import options as o
+from infersim.cli.output import emit, progress, tell
 from infersim.errors import SpecError, did_you_mean
 
 if TYPE_CHECKING:
+    from rich.console import Group
     from rich.table import Table
 
     from infersim.calibrate.measurements import ServingPoint
@@ -30,6 +33,7 @@ class What(StrEnum):
 
 KERNEL_KINDS = ("gemm", "attention", "mla", "moe", "scan", "collective", "elementwise")
 MODEL_KINDS = ("dense", "moe")
+OWN = "Your own measurements"
 KERNEL_LABELS = ("kind", "device", "engine", "format", "regime")
 SERVING_LABELS = ("metric", "kind", "model", "device", "engine", "format", "parallelism", "load", "protocol")
 REASONS = 8
@@ -45,41 +49,51 @@ def validate(
     what: Annotated[What, typer.Argument(help="kernels, serving or both.")] = What.all,
     by: Annotated[
         list[str] | None,
-        typer.Option(
-            help=f"Group by this; repeat for several: {', '.join(dict.fromkeys((*KERNEL_LABELS, *SERVING_LABELS)))}."
+        o.option(
+            f"Group by this; repeat for several: {', '.join(dict.fromkeys((*KERNEL_LABELS, *SERVING_LABELS)))}.", None,
+            values=complete.one_of(*dict.fromkeys((*KERNEL_LABELS, *SERVING_LABELS))),
         ),
     ] = None,
-    worst: Annotated[int, typer.Option(help="Lines of each table, the worst first.", min=1)] = 20,
+    kind: Annotated[
+        str | None,
+        o.option(f"Only one of {', '.join((*KERNEL_KINDS, 'dense'))}.", None, values=complete.one_of(*KERNEL_KINDS, "dense")),
+    ] = None,
+    device: Annotated[
+        str | None,
+        o.option("Only this accelerator.", None, "--gpu", "-g", "--device", values=complete.names_of("accelerators")),
+    ] = None,
+    engine: Annotated[str | None, o.option("Only this engine.", None, values=complete.names_of("engines"))] = None,
     every_row: Annotated[
+        bool, o.option("Kernels: all rows of the installed package, not the sample (infersim[silicon]).", None, "--all")
+    ] = False,
+    live: Annotated[
         bool,
-        typer.Option("--all", help="Kernels: all rows of the installed package, not the sample (infersim[silicon])."),
+        o.option(
+            "On this machine: quick suite, calibration, then small transformers really run (infersim[bench]).", None, "--live"
+        ),
     ] = False,
     measured: Annotated[
         Path | None,
-        typer.Option(
-            help="Your own measurements in place of those that ship: serving points (.csv), or the result (.json, .jsonl) of vllm bench "
-            "serve, SGLang, guidellm or aiperf with --device, --engine and what else ran."
+        o.option(
+            "Your own measurements in place of those that ship: serving points (.csv), or the result (.json, .jsonl) of vllm bench "
+            "serve, SGLang, guidellm or aiperf with --gpu, --engine and what else ran.", OWN, shown="FILE",
         ),
     ] = None,
     model: Annotated[
-        str | None, typer.Option(help="With a result: the model, where the file does not name it.")
+        str | None, o.option("With a result: the model, where the file does not name it.", OWN, values=complete.names_of("models"))
     ] = None,
-    tp: Annotated[int, typer.Option("--tp", help="With a result: tensor parallel degree.")] = 1,
-    precision: Annotated[str | None, typer.Option(help="With a result: formats. Default: the checkpoint's.")] = None,
-    kind: Annotated[str | None, typer.Option(help=f"Only one of {', '.join((*KERNEL_KINDS, 'dense'))}.")] = None,
-    device: Annotated[str | None, typer.Option(help="Only this accelerator.")] = None,
-    engine: Annotated[str | None, typer.Option(help="Only this engine.")] = None,
-    live: Annotated[
-        bool,
-        typer.Option(
-            "--live",
-            help="On this machine: quick suite, calibration, then small transformers really run (infersim[bench]).",
-        ),
-    ] = False,
-    report: Annotated[Path | None, typer.Option(help="Write a report with plots: FILE.html or FILE.md.")] = None,
-    rows: Annotated[Path | None, typer.Option("--csv", help="Write every row compared: FILE.csv.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="JSON instead of tables.")] = False,
-) -> None:
+    tp: Annotated[int, o.option("With a result: tensor parallel degree.", OWN, "--tp")] = 1,
+    precision: Annotated[
+        str | None, o.option("With a result: formats. Default: the checkpoint's.", OWN, values=complete.precisions)
+    ] = None,
+    worst: Annotated[int, o.option("Lines of each table, the worst first.", o.OUTPUT, minimum=1)] = 20,
+    report: Annotated[
+        Path | None, o.option("Write a report with plots: .html or .md.", o.OUTPUT, shown="FILE")
+    ] = None,
+    rows: Annotated[Path | None, o.option("Write every row compared as CSV.", o.OUTPUT, "--rows", shown="FILE")] = None,
+    as_json: o.AsJson = False,
+    as_csv: o.AsCsv = False,
+) -> None:  # fmt: skip
     """Compare predictions with measurements: kernels by shape, and whole deployments.
 
     Errors are |predicted / measured - 1| on measurements that no fit has seen.
@@ -93,11 +107,11 @@ def validate(
         infersim validate --live
     """
     if live:
-        for option, given in (("--by", by), ("--all", every_row), ("--measured", measured), ("--report", report), ("--csv", rows),
-                              ("--kind", kind), ("--device", device), ("--engine", engine)):  # fmt: skip
+        for option, given in (("--by", by), ("--all", every_row), ("--measured", measured), ("--report", report), ("--rows", rows),
+                              ("--kind", kind), ("--gpu", device), ("--engine", engine)):  # fmt: skip
             if given:
                 raise SpecError("does not go with --live, which compares this machine's own steps", field=option)
-        _live(as_json)
+        _live(as_json, as_csv)
         return
     from infersim.specs.library import load_accelerator, load_engine
     from infersim.validate.comparison import error_table, refusals, write_rows
@@ -136,23 +150,22 @@ def validate(
         asked = " ".join(f"--{name} {value}" for name, value in wanted.items() if value)
         raise SpecError(f"no measurement of {' or '.join(sections) or what} matches {asked}; `infersim calibrations` lists what was "
                         "measured")  # fmt: skip
-    if as_json:
-        result = {
-            name: {"by": list(groups[name]), "lines": [line.to_dict() for line in error_table(found, groups[name])],
-                   "refused": dict(refusals(found))}
-            for name, found in sections.items()
-        }  # fmt: skip
-        typer.echo(json.dumps(result, indent=2))
-    else:
-        _print({name: found for name, found in sections.items() if found}, groups, worst)
+    answer = {
+        name: {"by": list(groups[name]), "lines": [line.to_dict() for line in error_table(found, groups[name])],
+               "refused": dict(refusals(found))}
+        for name, found in sections.items()
+    }  # fmt: skip
+    lines = [{"what": name} | line for name, section in answer.items() for line in section["lines"]]  # type: ignore[attr-defined]
+    some = {name: found for name, found in sections.items() if found}
+    emit(answer, lambda: _screen(some, groups, worst), as_json=as_json, as_csv=as_csv, rows=lines)
     if rows is not None:
         write_rows(rows, (one for found in sections.values() for one in found))
-        typer.echo(f"rows written to {rows}", err=True)
+        tell(f"rows written to {rows}")
     if report is not None:
         from infersim.validate.report import write_report
 
-        write_report(report, {name: found for name, found in sections.items() if found})
-        typer.echo(f"report written to {report}", err=True)
+        write_report(report, some)
+        tell(f"report written to {report}")
 
 
 def _kind(given: str) -> str:
@@ -163,13 +176,13 @@ def _kind(given: str) -> str:
     return given.lower()
 
 
-def _live(as_json: bool) -> None:
-    from infersim.cli.bench import progress_bar
+def _live(as_json: bool, as_csv: bool) -> None:
     from infersim.validate.live import run_live
 
-    with progress_bar("live validation") as tell:
-        found = run_live(progress=tell)
-    typer.echo(json.dumps(found.to_dict(), indent=2) if as_json else str(found))
+    with progress("live validation") as advance:
+        found = run_live(progress=advance)
+    answer = found.to_dict()
+    emit(answer, lambda: str(found), as_json=as_json, as_csv=as_csv, rows=answer["rows"])
 
 
 def _groups(by: Sequence[str] | None, labels: tuple[str, ...]) -> tuple[str, ...]:
@@ -197,11 +210,11 @@ def _kernels(every_row: bool) -> list[Comparison]:
     from infersim.machine.calibration import ENGINES
 
     found: list[Comparison] = []
-    with _progress("kernels", len(FOLDERS) * len(ENGINES)) as advance:
-        for name in FOLDERS:
-            for engine in ENGINES:
-                found += compare_kernels(device_tables(name, engine)[0])
-                advance()
+    both = [(name, engine) for name in FOLDERS for engine in ENGINES]
+    with progress("kernels") as advance:
+        for done, (name, engine) in enumerate(both):
+            advance(done, len(both), f"{name} {engine}")
+            found += compare_kernels(device_tables(name, engine)[0])
     return found
 
 
@@ -218,13 +231,15 @@ def _own_points(
         return read_serving_points(path)
     for name, value in ran.items():
         if value is None:
-            raise SpecError(f"says what users saw, not what ran; add --{name}", file=path)
+            raise SpecError(
+                f"says what users saw, not what ran; add --{'gpu' if name == 'device' else name}", file=path
+            )
     ways = checked(Parallelism, {"tensor": tp})
     reading = read_load_test(
         path, device=str(ran["device"]), engine=str(ran["engine"]), model=model, parallelism=ways, precision=precision
     )
     for reason, count in reading.left_out.items():
-        typer.echo(f"left out: {count} x {reason}", err=True)
+        tell(f"left out: {count} x {reason}")
     return reading.points
 
 
@@ -233,43 +248,35 @@ def _serving(own: Sequence[ServingPoint] | None) -> list[Comparison]:
     from infersim.validate.serving import compare_serving, shipped_serving_points
 
     points = own if own is not None else [point for point in shipped_serving_points() if judges(point)]
-    with _progress("serving points", len(points)) as advance:
-        return compare_serving(points, progress=advance)
+    done = itertools.count(1)
+    with progress("serving points") as advance:
+        return compare_serving(points, progress=lambda: advance(next(done), len(points)))
 
 
-@contextmanager
-def _progress(what: str, total: int) -> Iterator[Callable[[], None]]:
-    """A bar on standard error where a person watches; nothing where it is piped."""
-    from rich.console import Console
-    from rich.progress import Progress
+def _screen(sections: dict[str, list[Comparison]], groups: dict[str, tuple[str, ...]], worst: int) -> Group:
+    from rich.console import Group
+    from rich.text import Text
 
-    screen = Console(stderr=True)
-    with Progress(console=screen, transient=True, disable=not screen.is_terminal) as bar:
-        task = bar.add_task(what, total=total)
-        yield lambda: bar.advance(task)
-
-
-def _print(sections: dict[str, list[Comparison]], groups: dict[str, tuple[str, ...]], worst: int) -> None:
-    from infersim.cli import render
     from infersim.validate.comparison import error_line, error_table, refusals
 
-    screen = render.console()
+    parts: list[Any] = []
     for name, found in sections.items():
         lines = error_table(found, groups[name])
-        screen.print(f"{MEANING[name]}", style="bold")
         table = error_screen(lines[:worst], groups[name], name)
         if len(lines) > 1 and name == "kernels":
             table.add_row("all", *_cells(error_line(("all",), found), name), style="bold")
-        screen.print(table)
+        parts += [Text(MEANING[name], style="bold"), table]
         if len(lines) > worst:
-            screen.print(f"{len(lines) - worst} more lines (--worst {len(lines)})", style="dim")
+            parts.append(Text(f"{len(lines) - worst} more lines (--worst {len(lines)})", style="dim"))
         refused = refusals(found).most_common()
-        for reason, count in refused[:REASONS]:
-            screen.print(f"  not answered: {count:,} - {reason}", style="dim")
+        parts += [Text(f"  not answered: {count:,} - {reason}", style="dim") for reason, count in refused[:REASONS]]
         if len(refused) > REASONS:
             rest = sum(count for _, count in refused[REASONS:])
-            screen.print(f"  not answered: {rest:,} - {len(refused) - REASONS} more reasons (--json)", style="dim")
-        screen.print()
+            parts.append(
+                Text(f"  not answered: {rest:,} - {len(refused) - REASONS} more reasons (--json)", style="dim")
+            )
+        parts.append(Text())
+    return Group(*parts)
 
 
 def error_screen(lines: Sequence[ErrorLine], by: Sequence[str], name: str) -> Table:

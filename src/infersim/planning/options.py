@@ -204,7 +204,8 @@ class Option:
         """Plain numbers and strings; keys carry units."""
         one, simulated = self.deployment, self.verified
         found: dict[str, Any] = {
-            "gpu": self.gpu, "system": one.machine.system.name if one.machine.system else None, "devices": self.devices,
+            "option": self.describe(), "gpu": self.gpu,
+            "system": one.machine.system.name if one.machine.system else None, "devices": self.devices,
             "replicas": self.replicas, "parallelism": one.parallelism.model_dump(),
             "prefill_replicas": self.prefill_replicas,
             "prefill_parallelism": self.prefill.parallelism.model_dump() if self.prefill else None,
@@ -318,10 +319,7 @@ class Plan:
             "ttft_interval_90_s",
             "tpot_interval_90_s",
         )
-        return [
-            {"option": option.describe()} | {k: v for k, v in option.to_dict().items() if k not in nested}
-            for option in self.options
-        ]
+        return [{k: v for k, v in option.to_dict().items() if k not in nested} for option in self.options]
 
     def to_frame(self) -> Any:
         """The options as a pandas frame, one row each."""

@@ -43,7 +43,7 @@ def write_page(folder: str | Path, output: str | Path) -> list[Picture]:
 
     Returns the figures of the page. SpecError where the folder holds no results, or not in their form.
     """
-    from infersim.serving.export import replace_file
+    from infersim.files import replace_file
 
     results = read_results(folder)
     try:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from infersim.errors import SpecError
-from infersim.serving.export import replace_file
+from infersim.files import replace_file
 from infersim.serving.result import ServingResult
 
 BLUE, ORANGE, GREEN, PINK = "#0072B2", "#E69F00", "#009E73", "#CC79A7"

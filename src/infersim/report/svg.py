@@ -103,7 +103,7 @@ def themed(svg: str, prefix: str, told: str) -> str:
 
 def write_figures(pictures: list[Picture], folder: Path, kind: str = "svg") -> list[Path]:
     """Each picture as a file in ``folder``, which is made where it is missing; dark on white. Returns the files."""
-    from infersim.serving.export import replace_file
+    from infersim.files import replace_file
 
     if kind not in FORMATS:
         raise SpecError(f"figures are png or svg, not {kind!r}", field="--format")

@@ -7,16 +7,32 @@ piece by piece, so that ten million arrivals need no more memory than a piece.
 from __future__ import annotations
 
 import math
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
+from infersim import units
+from infersim.errors import SpecError, did_you_mean
 from infersim.specs.quantity import Seconds, Spec
 
 Times = npt.NDArray[np.float64]
-Rate = Annotated[float, Field(gt=0, le=1e9)]
+
+
+def _rate(given: Any) -> Any:
+    """``"6 /s"`` as requests per second; what is no text is left to its field."""
+    return units.parse(given, "/s") if isinstance(given, str) and not _is_number(given) else given
+
+
+def _is_number(text: str) -> bool:
+    try:
+        return math.isfinite(float(text))
+    except ValueError:
+        return False
+
+
+Rate = Annotated[float, BeforeValidator(_rate), Field(gt=0, le=1e9)]
 LONGEST_RUN = 1e10
 """Times at most [s]; beyond it a clock in double precision no longer tells microseconds apart."""
 
@@ -79,7 +95,7 @@ class Profile(Spec):
 
     kind: Literal["profile"] = "profile"
     at: Annotated[tuple[Annotated[float, Field(ge=0)], ...], Field(min_length=1)]
-    rates: tuple[Annotated[float, Field(ge=0, le=1e9)], ...]
+    rates: tuple[Annotated[float, BeforeValidator(_rate), Field(ge=0, le=1e9)], ...]
     period: Seconds | None = None
 
     @model_validator(mode="after")
@@ -152,3 +168,30 @@ def poisson(rate: float) -> Gamma:
     Gamma(kind='gamma', rate=2.0, burstiness=1.0)
     """
     return Gamma(rate=rate)
+
+
+_SHORT = {"poisson": "rate", "gamma": "rate", "constant": "rate", "closed": "concurrency"}
+KINDS = ("poisson", "gamma", "constant", "closed", "profile", "burst")
+
+
+def as_arrivals(given: Any) -> Any:
+    """Arrivals in a few words, as ``Arrivals`` takes them: ``{"poisson": "6 /s"}``, ``{"gamma": {"rate": 6, "burstiness": 0.5}}``,
+    ``{"closed": 32}``, ``"burst"``. What names its ``kind`` is left as it is.
+
+    >>> as_arrivals({"poisson": "6 /s"}), as_arrivals({"closed": 32})
+    ({'kind': 'gamma', 'rate': '6 /s'}, {'kind': 'closed', 'concurrency': 32})
+    """
+    if given == "burst":
+        return {"kind": "burst"}
+    if isinstance(given, Spec) or (isinstance(given, dict) and "kind" in given):
+        return given
+    if not (isinstance(given, dict) and len(given) == 1):
+        raise SpecError(f"is one of {', '.join(KINDS)} with its parameters, such as poisson: 6 /s, got {given!r}")
+    kind, fields = next(iter(given.items()))
+    if kind not in KINDS:
+        raise SpecError(f"unknown arrivals {kind!r}; {did_you_mean(str(kind), KINDS)}")
+    if not isinstance(fields, dict):
+        fields = {} if fields is None else {_SHORT[kind]: fields} if kind in _SHORT else {"": fields}
+    if kind == "poisson" and "burstiness" in fields:
+        raise SpecError("poisson has burstiness 1: write gamma for another")
+    return {"kind": "gamma" if kind == "poisson" else kind, **fields}

@@ -37,6 +37,17 @@ class Capacity:
         return {"capacity_requests_per_s": self.rate, "missed_at_requests_per_s": missed_at, "trials": self.trials,
                 "interrupted": self.interrupted, "at": self.at.to_dict()}  # fmt: skip
 
+    @property
+    def sources(self) -> list[str]:
+        """What the figures rest on."""
+        return self.at.deployment.sources
+
+    def __str__(self) -> str:
+        if not self.rate:
+            return "\n".join([f"the target is missed even at {self.missed_at:.3g} requests/s", *self.at.warnings])
+        above = f"{self.missed_at:.3g} do not" if self.missed_at < math.inf else "none that misses it was tried"
+        return f"{self.rate:.3g} requests/s meet the target, {above} ({self.trials} trials)\n{self.at.settled()}"
+
 
 def with_rate(traffic: Traffic, rate: float) -> Traffic:
     """The same traffic at another rate. SpecError where its arrivals have none."""

@@ -5,13 +5,14 @@ from __future__ import annotations
 import csv
 import json
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from infersim.errors import InferSimError, SpecError, UnsupportedError
+from infersim.errors import UnsupportedError
+from infersim.files import replace_file
 from infersim.serving.columns import COLUMNS, Columns
 from infersim.serving.steady import most_at_once
 
@@ -19,22 +20,6 @@ if TYPE_CHECKING:
     from infersim.serving.result import ServingResult
 
 SERIES = ("replica", "time_s", "decoding", "prefilling", "waiting", "kv_blocks")
-
-
-def replace_file(path: str | Path, write: Callable[[Path], Any]) -> None:
-    """Let ``write`` fill a temporary file beside ``path``, then put it in its place: never half a file."""
-    target = Path(path)
-    if not target.parent.is_dir():
-        raise SpecError(f"no such folder: {str(target.parent)!r}", file=target)
-    temporary = target.with_name(f".{target.name}.partial")
-    try:
-        write(temporary)
-        temporary.replace(target)
-    except OSError as error:
-        raise InferSimError(f"{target}: cannot be written: {error.strerror or error}") from error
-    finally:
-        temporary.unlink(missing_ok=True)
-
 
 Pieces = Iterable[dict[str, Any]]
 """Parts of one table, with equal columns."""

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import numpy as np
 from pydantic import Field, field_validator, model_validator
 
-from infersim.serving.arrivals import LONGEST_RUN, Arrivals, ClosedLoop
+from infersim.serving.arrivals import LONGEST_RUN, Arrivals, ClosedLoop, as_arrivals
 from infersim.serving.lengths import Fixed, Integers, Lengths, Pairs, as_lengths, uniform_by_ratio
 from infersim.specs.quantity import Seconds, Spec
 
@@ -77,6 +77,11 @@ class Traffic(Spec):
     @classmethod
     def _lengths(cls, given: Any, info: Any) -> Any:
         return as_lengths(given, info.field_name) if not hasattr(given, "sample") else given
+
+    @field_validator("arrivals", mode="before")
+    @classmethod
+    def _arrivals(cls, given: Any) -> Any:
+        return as_arrivals(given)
 
     @model_validator(mode="after")
     def _users(self) -> Traffic:

@@ -59,7 +59,7 @@ def explain(error: ValidationError, kind: type[Spec]) -> str:
         field = ".".join(str(part) for part in problem["loc"])
         message = problem["msg"].removeprefix("Value error, ")
         if problem["type"] == "extra_forbidden":
-            message = f"unknown field; {did_you_mean(str(problem['loc'][-1]), _fields_at(kind, problem['loc'][:-1]))}"
+            message = f"unknown field; {did_you_mean(str(problem['loc'][-1]), fields_at(kind, problem['loc'][:-1]))}"
         elif problem["type"] == "missing":
             message = "is missing"
         elif problem["type"] not in ("value_error", "union_tag_invalid"):
@@ -69,7 +69,7 @@ def explain(error: ValidationError, kind: type[Spec]) -> str:
     return "; ".join(sentences[:5]) + (f"; and {len(sentences) - 5} more" if len(sentences) > 5 else "")
 
 
-def _fields_at(kind: type[Spec], location: tuple[Any, ...]) -> list[str]:
+def fields_at(kind: type[Spec], location: tuple[Any, ...]) -> list[str]:
     """Field names that are allowed at a place inside a spec, found by walking the annotations."""
     import typing
 

@@ -150,6 +150,10 @@ class Verdict:
             return None
         return self.expected.low <= self.measured <= self.expected.high
 
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values; units are those of the key, which is vLLM's."""
+        return self.expected.to_dict() | {"measured": self.measured, "inside": self.inside}
+
     def __str__(self) -> str:
         word = {True: "inside", False: "OUTSIDE", None: ""}[self.inside]
         off = self.measured / self.expected.value - 1 if self.expected.value else math.nan

@@ -1,0 +1,62 @@
+"""``infersim run``: answer a scenario file, case by case."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from infersim.cli import options as o
+from infersim.cli.exits import ExitCode
+from infersim.cli.output import emit, manner, note_sources, progress, tell
+from infersim.errors import DoesNotFitError, NoPlanError
+
+
+def run(
+    scenario: Annotated[Path, typer.Argument(help="Scenario file; infersim init writes one to start from.")],
+    output: Annotated[
+        Path | None,
+        o.option("Folder for the results: results.json, figures.csv, the scenario.", o.OUTPUT, "--output", "-o"),
+    ] = None,
+    case: Annotated[str | None, o.option("Answer this case alone.", o.LOAD)] = None,
+    as_json: o.AsJson = False,
+    as_csv: o.AsCsv = False,
+) -> None:
+    """Answer a scenario: a base case, its what-ifs and grids, and what is expected of them.
+
+    Exit code 0: as expected; 1: an expectation is not met, or without any the base case misses its target or does not fit; 2: bad input.
+
+    Examples:
+
+        infersim run chat.yaml -o results/
+
+        infersim run chat.yaml --case "two H200" --json
+    """
+    from infersim.scenario.result import check_folder
+    from infersim.scenario.scenario import load_scenario
+
+    asked = load_scenario(scenario)
+    if case is not None:
+        asked = asked.only(case)
+    if output is not None:
+        check_folder(output)
+    with progress(asked.name) as advance:
+        found = asked.run(progress=lambda what, done, total: advance(done, total, what), doubts=output is not None)
+    if output is not None:
+        found.save(output)
+    emit(found.to_dict(), lambda: str(found), as_json=as_json, as_csv=as_csv, rows=found.rows)
+    if output is not None:
+        tell(f"written to {output}; infersim report {output} makes a page of it")
+    for checked in found.checked:
+        if not checked.met and (manner.quiet or as_json or as_csv):
+            typer.echo(str(checked), err=True)
+    note_sources(dict.fromkeys(line for one in found.cases for line in (one.told or {}).get("sources", [])))
+    first = found.cases[0].error
+    if first is not None and not found.checked:
+        raise first
+    for one in found.cases:
+        if one.error is not None and not isinstance(one.error, DoesNotFitError | NoPlanError):
+            tell(f"case {one.name!r}: {one.error}")
+    if found.exit_code:
+        raise typer.Exit(ExitCode.MISSED if found.exit_code == 1 else ExitCode.BAD_INPUT)

@@ -1,0 +1,54 @@
+"""What-ifs on one figure of a named spec: the spec is written out first, so that ``hardware.memory.bandwidth: 4 TB/s`` has a place."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from infersim.scenario.places import Fields, get, put
+from infersim.specs.quantity import Spec
+
+
+def written_out(tree: Fields, path: tuple[str, ...]) -> Fields:
+    """The tree with the spec written out that a path leads into, where there is only its name.
+
+    >>> tree = written_out(Fields({"hardware": "H100-SXM"}), ("hardware", "memory", "bandwidth"))
+    >>> tree["hardware"]["memory"]["bandwidth"]
+    '3.35 TB/s'
+    """
+    for where, load in _LOADERS.items():
+        if path[: len(where)] == where and len(path) > len(where):
+            name = get(tree, where)
+            if isinstance(name, str):
+                spec = load()(name)
+                tree = put(tree, where, spec.model_dump(mode="json", exclude_defaults=True))
+    return tree
+
+
+def _accelerator() -> Callable[[str], Spec]:
+    from infersim.specs.library import load_accelerator
+
+    return load_accelerator
+
+
+def _model() -> Callable[[str], Spec]:
+    from infersim.specs.huggingface import load_model
+
+    return load_model
+
+
+def _system() -> Callable[[str], Spec]:
+    from infersim.specs.library import load_system
+
+    return load_system
+
+
+def _engine() -> Callable[[str], Spec]:
+    from infersim.specs.library import load_engine
+
+    return load_engine
+
+
+_LOADERS: dict[tuple[str, ...], Callable[[], Callable[[str], Any]]] = {
+    ("hardware",): _accelerator, ("model",): _model, ("deployment", "system"): _system, ("deployment", "engine"): _engine,
+}  # fmt: skip
