@@ -29,6 +29,8 @@ SHELL = re.compile(r"[|<>;&$*`#]")
 """What needs a shell; all else is parsed as a shell would and run in this process, which is warm."""
 PER_PROCESS = ("--specs", "--prices")
 """Options that change what the process knows."""
+ELISION = re.compile(r"(?<!\.)\.\.\.(?!\.)")
+"""Stands for anything; more dots than three are dots."""
 VOLATILE = re.compile(r"(?<=deployments in )[\d.]+(?= s)")
 """What no two runs print alike."""
 DOCTEST = doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS
@@ -116,7 +118,7 @@ def commands(body: str) -> list[Command]:
 def alike(shown: str, printed: str) -> bool:
     """Whether what is printed is what is shown: ends of lines aside, ``...`` standing for anything."""
     wanted, got = (trimmed(text) for text in (shown, printed))
-    return re.fullmatch(".*?".join(re.escape(piece) for piece in wanted.split("...")), got, re.DOTALL) is not None
+    return re.fullmatch(".*?".join(re.escape(piece) for piece in ELISION.split(wanted)), got, re.DOTALL) is not None
 
 
 def trimmed(text: str) -> str:
@@ -165,7 +167,7 @@ def _console(block: Block, where: str, skip: tuple[str, ...], update: bool) -> I
         if command.shown is None or alike(command.shown, printed):
             continue
         changes = VOLATILE.search(printed) is not None
-        if not update or ("..." in command.shown and not changes):
+        if not update or (ELISION.search(command.shown) and not changes):
             raise MismatchError(
                 f"{where}: {command.text}\n--- shown\n{trimmed(command.shown)}\n--- printed\n{trimmed(printed)}"
             )
