@@ -29,13 +29,14 @@ from infersim.cli.report import report
 from infersim.cli.run import run
 from infersim.cli.simulate import simulate
 from infersim.cli.size import size
+from infersim.cli.sweep import sweep
 from infersim.cli.validate import validate
 from infersim.errors import DoesNotFitError, InferSimError, NoPlanError
 
 COMMANDS = {
     "Predict": (estimate, simulate),
     "Decide": (plan, compare, cost, size),
-    "Work from a file": (run,),
+    "Work from a file": (run, sweep),
     "Hand over": (launch, report),
     "On file": (models, hardware, prices, calibrations),
     "Measure": (bench, calibrate, validate),
@@ -93,8 +94,8 @@ def main(arguments: list[str] | None = None) -> int:
         code = _complain(str(error), ExitCode.MISSED)
     except InferSimError as error:
         code = _complain(str(error), ExitCode.BAD_INPUT)
-    except KeyboardInterrupt:
-        code = _complain("interrupted", ExitCode.INTERRUPTED)
+    except KeyboardInterrupt as stopped:
+        code = _complain("; ".join(["interrupted", *getattr(stopped, "__notes__", ())]), ExitCode.INTERRUPTED)
     except BrokenPipeError:
         command.silence()
         code = ExitCode.ANSWERED

@@ -11,6 +11,7 @@ from __future__ import annotations
 import functools
 import os
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
@@ -26,6 +27,8 @@ from infersim.specs.reading import validate as validate
 AcceleratorOrSystem = TypeVar("AcceleratorOrSystem", Accelerator, System)
 _added: list[Path] = []
 _price_files: list[Path] = []
+derived_caches: list[Callable[[], None]] = []
+"""What else ``clear_cache`` empties: caches of what was made of specs."""
 
 
 def _bundled(kind: str) -> Path:
@@ -72,8 +75,27 @@ def add_price_file(path: str | Path) -> list[PriceRow]:
     return rows
 
 
+def looked_into() -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Folders of specs and tables of prices that stand before the bundled ones, for another process to ``look_into``."""
+    own = [folder.resolve() for folder in _own_folders()]
+    return tuple(map(str, own)), tuple(str(path.resolve()) for path in _price_files)
+
+
+def look_into(folders: tuple[str, ...], price_files: tuple[str, ...]) -> None:
+    """Look where another process looks, and nowhere else. SpecError where this machine does not have what that one has."""
+    if (folders, price_files) == looked_into():
+        return
+    for missing in (path for path in (*folders, *price_files) if not Path(path).exists()):
+        raise SpecError("this machine has no such folder or file; put it where every worker sees it", file=missing)
+    os.environ.pop("INFERSIM_SPECS", None)
+    _added[:], _price_files[:] = map(Path, folders), map(Path, price_files)
+    clear_cache()
+
+
 def clear_cache() -> None:
     """Forget every spec read so far, so that changed files are read again."""
+    for forget in derived_caches:
+        forget()
     _shipped_prices.cache_clear()
     _own_prices.cache_clear()
     load_accelerator.cache_clear()
@@ -85,11 +107,12 @@ def clear_cache() -> None:
 
 def spec_folders(kind: str) -> list[Path]:
     """The folders that hold specs of a kind, the first one winning."""
-    own = [
-        *_added,
-        *(Path(part).expanduser() for part in os.environ.get("INFERSIM_SPECS", "").split(os.pathsep) if part),
-    ]
-    return [folder / kind for folder in own if (folder / kind).is_dir()] + [_bundled(kind)]
+    return [folder / kind for folder in _own_folders() if (folder / kind).is_dir()] + [_bundled(kind)]
+
+
+def _own_folders() -> list[Path]:
+    given = os.environ.get("INFERSIM_SPECS", "").split(os.pathsep)
+    return [*_added, *(Path(part).expanduser() for part in given if part)]
 
 
 def names(kind: str) -> list[str]:
