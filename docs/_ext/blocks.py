@@ -31,7 +31,7 @@ PER_PROCESS = ("--specs", "--prices")
 """Options that change what the process knows."""
 ELISION = re.compile(r"(?<!\.)\.\.\.(?!\.)")
 """Stands for anything; more dots than three are dots."""
-VOLATILE = re.compile(r"(?<=deployments in )[\d.]+(?= s)")
+VOLATILE = re.compile(r"(?<=deployments in )[\d.]+(?= s)|(?<=answered in )[\d.,]+ \w+(, [\d.,]+ a second)?")
 """What no two runs print alike."""
 DOCTEST = doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS
 
