@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test docs bench accuracy clean
+.PHONY: demo test docs docs-shown bench accuracy clean
 
 demo: $(VENV)/.installed
 	$(BIN)/infersim estimate meta-llama/Llama-3.1-70B-Instruct --gpu H100-SXM --tp 4 --precision fp8 \
@@ -18,6 +18,9 @@ test: $(VENV)/.installed-test
 docs: $(VENV)/.installed-docs
 	$(BIN)/sphinx-build -W --keep-going -n -q -b html docs docs/_build/html
 	@echo "open docs/_build/html/index.html"
+
+docs-shown: $(VENV)/.installed-test ## put into the pages what their commands print now
+	for page in docs/*.md docs/howto/*.md docs/physics/*.md docs/reference/*.md; do $(BIN)/python docs/_ext/blocks.py $$page || exit 1; done
 
 bench: $(VENV)/.installed
 	$(BIN)/python benchmarks/speed.py

@@ -23,6 +23,7 @@ nitpicky = True
 nitpick_ignore_regex = [
     (r"py:.*", r"(?!infersim\b).*"),  # types of other libraries, whose pages are elsewhere
     (r"py:obj", r"infersim\..*\.[A-Z]"),  # type variables
+    (r"py:class", r"infersim\..*\._\w+"),  # private bases
 ]
 extlinks = {"arxiv": ("https://arxiv.org/abs/%s", "arXiv:%s"), "doi": ("https://doi.org/%s", "doi:%s")}
 

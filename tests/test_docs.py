@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import importlib.util
 import re
 import sys
 from fnmatch import fnmatch
@@ -18,6 +20,7 @@ DOCS = ROOT / "docs"
 sys.path.insert(0, str(DOCS / "_ext"))
 
 import blocks  # noqa: E402
+import commands  # noqa: E402
 import glossary  # noqa: E402
 
 PAGES = [
@@ -125,3 +128,57 @@ def test_the_glossary_says_each_once_and_names_nothing_that_is_not_told() -> Non
 
 def test_every_engine_setting_is_in_the_glossary() -> None:
     assert set(infersim.EngineKnobs.model_fields) <= set(_fields())
+
+
+GENERATED = {"commands.md", "glossary.md", "scenario.md", "accuracy.md"}
+"""Pages made from the code when the documentation is built."""
+
+
+@pytest.mark.parametrize("page", PAGES, ids=_name)
+def test_links_lead_to_pages_that_are_there(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#:]+\.md)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
+        found = (page.parent / target).resolve()
+        assert found.is_file() or (found.parent == DOCS / "generated" and found.name in GENERATED), target
+
+
+def test_formulas_lead_to_functions_that_are_there() -> None:
+    named = {
+        (page, name)
+        for page in PAGES
+        for name in re.findall(r"\{py:\w+\}`~?([\w.]+)`", page.read_text(encoding="utf-8"))
+    }
+    assert len(named) > 50
+    for page, name in named:
+        module, *rest = _module_of(name)
+        value = importlib.import_module(module)
+        for part in rest:
+            assert hasattr(value, part), f"{page.name}: {name}"
+            value = getattr(value, part)
+
+
+def _module_of(name: str) -> list[str]:
+    """The longest part of a dotted name that is a module, and the names in it."""
+    parts = name.split(".")
+    for end in range(len(parts), 0, -1):
+        module = ".".join(parts[:end])
+        with contextlib.suppress(ModuleNotFoundError):
+            if importlib.util.find_spec(module) is not None:
+                return [module, *parts[end:]]
+    raise AssertionError(name)
+
+
+def test_terms_that_pages_use_are_in_the_glossary() -> None:
+    terms = {entry["term"] for section in glossary.entries().values() for entry in section}
+    for page in PAGES:
+        for shown, meant in re.findall(r"\{term\}`([^`<]+?)(?: <([^`]+)>)?`", page.read_text(encoding="utf-8")):
+            assert (meant or shown) in terms, f"{page.name}: {meant or shown}"
+
+
+def test_every_command_has_its_section() -> None:
+    from infersim.cli.app import app
+
+    page = commands.page()
+    names = [found.name for found in app.registered_commands]
+    assert len(names) >= 15
+    assert all(f"## infersim {name}\n" in page for name in names)
+    assert "| `--input`, `-i` |" in page

@@ -9,6 +9,8 @@ from typing import Any, get_args, get_origin, get_type_hints
 from typer.models import ArgumentInfo, OptionInfo
 
 from infersim.cli.app import app
+from infersim.cli.exits import MEANING
+from infersim.cli.options import GENERAL
 
 INTRODUCTION = """# Commands
 
@@ -16,10 +18,9 @@ Made from the program itself: what stands here is what `infersim COMMAND --help`
 
 | exit code | means |
 |---|---|
-| 0 | answered |
-| 1 | answered, and the answer is no: it does not fit, misses its target, or an expectation does not hold |
-| 2 | bad input: one sentence on standard error says what was given, where, and what would be right |
-| 130 | interrupted by Ctrl-C; `infersim simulate` keeps what it has simulated |
+{codes}
+
+Bad input is one sentence on standard error: what was given, where, and what would be right.
 
 Tables go to standard output, progress and complaints to standard error. Output that is not a terminal has no colours; `--json`,
 where a command has it, prints one JSON document whose keys carry units (see [files and fields](../reference/files.md)).
@@ -28,7 +29,8 @@ where a command has it, prints one JSON document whose keys carry units (see [fi
 
 def page() -> str:
     """Markdown: one section a command, one table a panel of options."""
-    parts = [INTRODUCTION]
+    codes = "\n".join(f"| {code:d} | {said} |" for code, said in MEANING.items())
+    parts = [INTRODUCTION.format(codes=codes)]
     if app.registered_callback is not None:
         parts += [
             "## infersim\n",
@@ -58,7 +60,7 @@ def _help(text: str) -> str:
     return "\n".join([*lines, "```"] if block else lines) + "\n"
 
 
-def _tables(callback: Any) -> list[str]:
+def _tables(callback: Any, *, general: bool = False) -> list[str]:
     panels: dict[str, list[str]] = {}
     hints = get_type_hints(callback, include_extras=True)
     for name, parameter in inspect.signature(callback).parameters.items():
@@ -69,7 +71,14 @@ def _tables(callback: Any) -> list[str]:
         argument = isinstance(info, ArgumentInfo)
         flag = kind in (bool, bool | None)
         panel = info.rich_help_panel or ("Arguments" if argument else "Options")
-        cells = (_names(name, info, flag), "" if flag else _kind(kind), _default(parameter), _cell(info.help or ""))
+        if panel == GENERAL and not general:
+            continue
+        cells = (
+            _names(name, info, flag),
+            "" if flag else (info.metavar or _kind(kind)),
+            _default(parameter),
+            _cell(info.help or ""),
+        )
         panels.setdefault(panel, []).append(f"| {' | '.join(cells)} |")
     head = "| name | value | default | what it does |\n|---|---|---|---|\n"
     return [f"**{panel}**\n\n{head}" + "\n".join(rows) + "\n" for panel, rows in panels.items()]
