@@ -20,6 +20,7 @@ from infersim.cli.cost import cost
 from infersim.cli.estimate import estimate
 from infersim.cli.exits import ExitCode, epilog
 from infersim.cli.hardware import hardware
+from infersim.cli.init import init
 from infersim.cli.launch import launch
 from infersim.cli.models import models
 from infersim.cli.output import Manner, manner, utf8_where_piped
@@ -27,6 +28,7 @@ from infersim.cli.plan import plan
 from infersim.cli.prices import prices
 from infersim.cli.report import report
 from infersim.cli.run import run
+from infersim.cli.schema import schema
 from infersim.cli.simulate import simulate
 from infersim.cli.size import size
 from infersim.cli.sweep import sweep
@@ -36,7 +38,7 @@ from infersim.errors import DoesNotFitError, InferSimError, NoPlanError
 COMMANDS = {
     "Predict": (estimate, simulate),
     "Decide": (plan, compare, cost, size),
-    "Work from a file": (run, sweep),
+    "Work from a file": (init, run, sweep, schema),
     "Hand over": (launch, report),
     "On file": (models, hardware, prices, calibrations),
     "Measure": (bench, calibrate, validate),
