@@ -22,6 +22,7 @@ sys.path.insert(0, str(DOCS / "_ext"))
 import blocks  # noqa: E402
 import commands  # noqa: E402
 import glossary  # noqa: E402
+import schema  # noqa: E402
 
 PAGES = [
     ROOT / "README.md",
@@ -172,6 +173,14 @@ def test_terms_that_pages_use_are_in_the_glossary() -> None:
     for page in PAGES:
         for shown, meant in re.findall(r"\{term\}`([^`<]+?)(?: <([^`]+)>)?`", page.read_text(encoding="utf-8")):
             assert (meant or shown) in terms, f"{page.name}: {meant or shown}"
+
+
+def test_every_field_of_a_scenario_has_its_line() -> None:
+    from infersim.scenario.schema import scenario_schema
+
+    page, fields = schema.page(), scenario_schema()
+    assert all(f"| `{name}` |" in page for name in fields["properties"])
+    assert all(f"## {name}\n" in page for name, found in fields["$defs"].items() if found.get("properties"))
 
 
 def test_every_command_has_its_section() -> None:

@@ -13,7 +13,7 @@ Json = dict[str, Any]
 INTRODUCTION = """# Scenario fields
 
 A scenario is a YAML file that [infersim run](commands.md) answers; [Ten minutes with infersim](../tutorial.md) writes one, and
-`infersim init` starts one for you. Quantities carry their unit (`800 ms`, `2.5 USD`). An unknown field is an error that names the nearest one.
+`infersim init` starts one for you. Quantities carry their unit (`800 ms`, `2.5 USD`). An unknown field is an error that names the nearest.
 This page is made from the schema that `infersim schema` prints, which editors use to complete and check.
 """
 WRITTEN_OUT = ("ModelSpec", "Accelerator", "System", "EngineSpec", "Precision")
