@@ -19,7 +19,7 @@ ENGINE = ("estimate", "simulate", "capacity", "plan", "cost", "compare", "size")
 
 
 class Question(NamedTuple):
-    """A question of a layer above the engine; ``module:name`` each."""
+    """A question of a layer above the engine; ``module:name`` of infersim each."""
 
     section: str
     spec: str
@@ -36,21 +36,27 @@ class Question(NamedTuple):
 
 
 LAYERS: dict[str, Question] = {
-    "retrieval": Question("retrieval", "infersim.retrieval.spec:RetrievalSpec", "infersim.retrieval.answer:answer"),
-    "rag": Question("rag", "infersim.rag.spec:Pipeline", "infersim.rag.answer:answer", "infersim.report.rag:rag_pictures"),
-    "decide": Question("decide", "infersim.decide.spec:Decision", "infersim.decide.answer:answer", "infersim.report.rag:decision_pictures"),
+    "decoding": Question("decoding", "decoding.spec:DecodingSpec", "decoding.answer:answer", "report.layers:decoding_pictures"),
+    "prompts": Question("prompts", "prompts.spec:PromptLayout", "prompts.answer:answer", "report.layers:prompt_pictures"),
+    "quantisation": Question("quantisation", "adapters.quantisation:QuantisationSpec", "adapters.quantisation:answer",
+                             "report.layers:scheme_pictures"),
+    "adapters": Question("adapters", "adapters.many:AdaptersSpec", "adapters.many:answer", "report.layers:adapter_pictures"),
+    "agents": Question("agents", "agents.spec:Workflow", "agents.answer:answer", "report.layers:agent_pictures"),
+    "retrieval": Question("retrieval", "retrieval.spec:RetrievalSpec", "retrieval.answer:answer", "report.layers:retrieval_pictures"),
+    "rag": Question("rag", "rag.spec:Pipeline", "rag.answer:answer", "report.rag:rag_pictures"),
+    "decide": Question("decide", "decide.spec:Decision", "decide.answer:answer", "report.rag:decision_pictures"),
 }  # fmt: skip
 """By the name of the question."""
 
 
 def load(where: str) -> Any:
-    """What ``module:name`` stands for.
+    """What ``module:name`` of infersim stands for.
 
-    >>> load("infersim.units:show")(0.04, "s")
+    >>> load("units:show")(0.04, "s")
     '40 ms'
     """
     module, _, name = where.partition(":")
-    return getattr(importlib.import_module(module), name)
+    return getattr(importlib.import_module(f"infersim.{module}"), name)
 
 
 def sections() -> dict[str, str]:
