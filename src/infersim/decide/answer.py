@@ -191,8 +191,8 @@ class DecisionAnswer:
         return self.names[way] if way >= 0 else None
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, infinite ones as None; keys carry units. Costs are USD per query, or per right answer where chances are given; those
-        at the top are of the cheapest way."""
+        """Plain values, infinite ones as None; keys carry units. Costs are of a query, or of a right answer where chances are given;
+        those at the top are of the cheapest way."""
         best = self.at[self.names.index(self.best)] if self.best is not None else Figures(None, None, None)
         return {
             "title": self.choice.title, "best": self.best, "usd_per_query": _finite(best.usd), "ttft_s": _finite(best.ttft),
