@@ -123,12 +123,14 @@ def run_suite(
     rounds: int | None = None,
     ranks: int = 1,
     threads: int | None = None,
+    budget: float | None = None,
     progress: Progress = lambda done, total, what: None,
 ) -> Outcome:
     """Measure the cases of a set (or those ``chosen``), ``rounds`` times each, and keep the timings in a file.
 
     A file that is there already is taken up: what it holds is not run again. SpecError where it is of another machine,
-    library or set. Ctrl-C ends the run and keeps what was measured. ``ranks`` above 1 adds collectives among them.
+    library or set. Ctrl-C ends the run and keeps what was measured. ``ranks`` above 1 adds collectives among them. After ``budget``
+    seconds (by default those of the set) no timing of a later round is begun.
     """
     everything = suite_cases(backend, which) if chosen is None else tuple(chosen)
     turns = rounds or ROUNDS[which]
@@ -143,7 +145,9 @@ def run_suite(
     missing = [case for case in groups if (case.key, 0) not in done]
     total, taken, stopped = len(todo) + len(missing), 0, False
     try:
-        for row in chain(_timings(backend, todo, failed, which), _collectives(backend, missing, ranks)):
+        for row in chain(
+            _timings(backend, todo, failed, which, budget or BUDGET[which]), _collectives(backend, missing, ranks)
+        ):
             rows.append(row)
             taken += 1
             if path is not None:
@@ -175,13 +179,15 @@ def _taken_up(path: Path, new: Results) -> Results:
     return old
 
 
-def _timings(backend: Backend, todo: Sequence[tuple[int, Case]], failed: set[str], which: SetName) -> Iterator[Row]:
+def _timings(
+    backend: Backend, todo: Sequence[tuple[int, Case]], failed: set[str], which: SetName, budget: float
+) -> Iterator[Row]:
     """One row per case and round, as long as there is time; a case that cannot run is tried once."""
     begun, read = time.perf_counter(), float("-inf")
     for turn, case in todo:
         if case.key in failed:
             continue
-        if turn and time.perf_counter() - begun > BUDGET[which]:
+        if turn and time.perf_counter() - begun > budget:
             return
         try:
             prepared = backend.prepare(case)

@@ -136,9 +136,9 @@ class RetrievalAnswer:
             copies = self.copies(stage)
             hour = "-" if stage.device_hour is None else f"{stage.device_hour * stage.devices * copies:,.2f}"
             lines.append(
-                f"{stage.name:<17}{show(stage.seconds, 's'):>10}{stage.capacity:>11,.0f}/s{copies:>8}{hour:>9}"
+                f"{stage.name:<17}{show(stage.seconds, 's'):>10}{_rate(stage.capacity):>11}/s{copies:>8}{hour:>9}"
             )
-        lines.append(f"{'together':<17}{show(self.seconds, 's'):>10}{self.capacity:>11,.0f}/s")
+        lines.append(f"{'together':<17}{show(self.seconds, 's'):>10}{_rate(self.capacity):>11}/s")
         if self.recall is not None and self.spec.index.index.kind != "flat":
             lines.append(f"recall {self.recall:.3f}, as measured on {self.spec.index.curve.data}")  # type: ignore[union-attr]
         cost = "no price known" if ingestion.usd is None else f"{ingestion.usd:,.2f} USD"
@@ -148,6 +148,11 @@ class RetrievalAnswer:
             rate, thousand = self.spec.queries_per_second, 1e3 * (self.usd_per_query or 0.0)
             lines.append(f"{month:,.0f} USD a month at {rate:g} queries/s, {thousand:.4f} USD per thousand")
         return "\n".join(lines)
+
+
+def _rate(value: float) -> str:
+    """Three digits of a rate below a hundred, whole numbers above."""
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def answer(spec: RetrievalSpec) -> RetrievalAnswer:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 from pydantic import Field, field_validator, model_validator
@@ -85,7 +86,7 @@ class IndexChoice(Spec):
     def _preset(cls, given: Any) -> Any:
         if isinstance(given, str):
             given = {"preset": given}
-        if not isinstance(given, dict) or "index" in given:
+        if not isinstance(given, Mapping) or "index" in given:
             return given
         given = dict(given)
         changed = {

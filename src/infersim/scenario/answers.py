@@ -286,9 +286,7 @@ def _of_a_layer(scenario: Scenario) -> Any:
         "workload": setup.workload.steady(),
     }
     taken = inspect.signature(ask).parameters
-    return ask(
-        scenario.layers[layer.section], deployment, **{name: value for name, value in offered.items() if name in taken}
-    )
+    return ask(scenario.layers[layer.section], **{name: value for name, value in offered.items() if name in taken})
 
 
 _ANSWERS: dict[str, Callable[[Scenario], Any]] = {
