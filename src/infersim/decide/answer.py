@@ -191,10 +191,13 @@ class DecisionAnswer:
         return self.names[way] if way >= 0 else None
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, infinite ones as None; keys carry units. Costs are USD per query, or per right answer where chances are given."""
+        """Plain values, infinite ones as None; keys carry units. Costs are of a query, or of a right answer where chances are given;
+        those at the top are of the cheapest way."""
+        best = self.at[self.names.index(self.best)] if self.best is not None else Figures(None, None, None)
         return {
-            "title": self.choice.title, "over": self.over.name, "over_unit": self.over.unit, "your_value": self.over.base,
-            "best": self.best, "usd_are_per": "right answer" if self.choice.shared else "query",
+            "title": self.choice.title, "best": self.best, "usd_per_query": _finite(best.usd), "ttft_s": _finite(best.ttft),
+            "e2e_s": _finite(best.e2e), "over": self.over.name, "over_unit": self.over.unit, "your_value": self.over.base,
+            "usd_are_per": "right answer" if self.choice.shared else "query",
             "queries_per_month": self.queries_per_month, "ttft_limit_s": self.choice.ttft_limit,
             "ways": [
                 {"name": name, "usd_per_query": _finite(one.usd), "usd_per_month": _finite(one.usd * self.queries_per_month),
