@@ -17,6 +17,7 @@ from infersim.cli.calibrate import calibrate
 from infersim.cli.calibrations import calibrations
 from infersim.cli.compare import compare
 from infersim.cli.cost import cost
+from infersim.cli.diff import diff
 from infersim.cli.estimate import estimate
 from infersim.cli.exits import ExitCode, epilog
 from infersim.cli.hardware import hardware
@@ -38,7 +39,7 @@ from infersim.errors import DoesNotFitError, InferSimError, NoPlanError
 COMMANDS = {
     "Predict": (estimate, simulate),
     "Decide": (plan, compare, cost, size),
-    "Work from a file": (init, run, sweep, schema),
+    "Work from a file": (init, run, sweep, diff, schema),
     "Hand over": (launch, report),
     "On file": (models, hardware, prices, calibrations),
     "Measure": (bench, calibrate, validate),

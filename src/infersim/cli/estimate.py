@@ -70,7 +70,7 @@ def estimate(
             context_parallel=cp, replicas=replicas, precision=precision, kv_cache=kv_cache, engine=engine, system=system,
             mode=mode.value, input_tokens=input_tokens, output_tokens=output_tokens, concurrency=concurrency,
             prefix_hit=prefix_hit, num_requests=num_requests, fixed_lengths=fixed_lengths,
-            price_per_hour=price, target=target, sampler=sampler, knobs=knobs,  # type: ignore[arg-type]
+            price_per_hour=price, target=target, sampler=sampler, knobs=knobs,
             speculation=speculative_config,
         )
         for name in o.by_commas(gpu)

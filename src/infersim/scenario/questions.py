@@ -36,6 +36,8 @@ class Question(NamedTuple):
 
 
 LAYERS: dict[str, Question] = {
+    "decoding": Question("decoding", "infersim.decoding.spec:DecodingSpec", "infersim.decoding.answer:answer"),
+    "prompts": Question("prompts", "infersim.prompts.spec:PromptLayout", "infersim.prompts.answer:answer"),
 }  # fmt: skip
 """By the name of the question."""
 

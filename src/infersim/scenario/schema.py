@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import itertools
 import textwrap
 from collections.abc import Iterator
 from typing import Any, get_args
@@ -19,9 +20,11 @@ DRAFT = "https://json-schema.org/draft/2020-12/schema"
 Json = dict[str, Any]
 LENGTHS = ("fixed", "uniform", "lognormal", "empirical")
 ARRIVALS = ("closed", "gamma", "constant", "profile", "burst")
-RATE: Json = {"anyOf": [{"type": "number", "minimum": 0},
+RATE: Json = {"anyOf": [{"type": "number", "exclusiveMinimum": 0},
                         {"type": "string", "pattern": r"^\s*[0-9.]+(e[-+]?[0-9]+)?\s*(/s|/min|/h|req/s|Hz)\s*$"}]}  # fmt: skip
-_RULE: Json = {"anyOf": [{"type": ["boolean", "number", "null"]}, {"type": "string", "minLength": 1}, {"type": "array"}]}
+_RULE: Json = {
+    "anyOf": [{"type": ["boolean", "number", "null"]}, {"type": "string", "minLength": 1}, {"type": "array"}]
+}
 
 
 def scenario_schema() -> Json:
@@ -41,7 +44,10 @@ def scenario_schema() -> Json:
     _shorten(definitions)
     _own_forms(definitions)
     properties: Json = dict(definitions.pop("Setup")["properties"])
-    properties["question"] = {"enum": list(questions.known()), "description": properties["question"].get("description", "")}
+    properties["question"] = {
+        "enum": list(questions.known()),
+        "description": properties["question"].get("description", ""),
+    }
     for layer in questions.LAYERS.values():
         properties[layer.section] = places[layer.load_spec(), "validation"]
     case = _changes(properties)
@@ -66,7 +72,8 @@ def sweep_spec() -> type[Spec] | None:
 
 def _of_the_file(case: Json, sweep: Json) -> Json:
     grid: Json = {
-        "type": "object", "minProperties": 1, "propertyNames": {"pattern": _paths()}, "additionalProperties": {"type": "array", "minItems": 1},
+        "type": "object", "minProperties": 1, "propertyNames": {"pattern": _paths()},
+        "additionalProperties": {"type": "array", "minItems": 1},
         "description": "Values by dotted path; one case for every combination.",
         "examples": [{"deployment.tensor_parallel": [1, 2, 4]}],
     }  # fmt: skip
@@ -78,13 +85,14 @@ def _of_the_file(case: Json, sweep: Json) -> Json:
         "examples": [{"target_met": True, "ttft_s": "< 800 ms", "cost_per_million_output_tokens_usd": "0.90 USD +- 5%"}],
     }  # fmt: skip
     change = {**case, "properties": {**case["properties"], "grid": grid, "expect": expect}}
+    file: Json = {"type": "string", "minLength": 1}
     name = {"type": ["string", "number"], "pattern": r"^[^./\\#][^/\\#]*$", "maxLength": 200}
     change["properties"] |= {"name": name, "description": {"type": "string"}}
     return {
         "infersim": {"const": 1, "description": "The form of the file."},
         "name": {"type": "string", "pattern": r"^[^/\\]*$", "maxLength": 200, "description": "Of the scenario; by default the file's."},
         "description": {"type": "string"},
-        "include": {"anyOf": [{"type": "string", "minLength": 1}, {"type": "array", "items": {"type": "string", "minLength": 1}, "minItems": 1}],
+        "include": {"anyOf": [file, {"type": "array", "items": file, "minItems": 1}],
                     "description": "Files this one is laid on, relative to it; the later ones on the earlier."},
         "what_if": {"type": ["array", "null"], "items": change,
                     "description": "Cases: what each changes in the base, by dotted path.",
@@ -101,7 +109,12 @@ def _paths() -> str:
 def _changes(properties: Json) -> Json:
     """A case: sections as they are, and anything by dotted path below them."""
     below = rf"^({'|'.join(properties)})(\.[^.\s]+)+$"
-    return {"type": "object", "properties": dict(properties), "patternProperties": {below: {}}, "additionalProperties": False}
+    return {
+        "type": "object",
+        "properties": dict(properties),
+        "patternProperties": {below: {}},
+        "additionalProperties": False,
+    }
 
 
 def _reachable(models: list[type[Spec]]) -> Iterator[type[Spec]]:
@@ -142,7 +155,7 @@ def _field_docs(model: type[Any]) -> dict[str, str]:
         except (OSError, SyntaxError, TypeError, ValueError):
             continue
         lines = body.body if isinstance(body, ast.ClassDef) else []
-        for line, after in zip(lines, lines[1:], strict=False):
+        for line, after in itertools.pairwise(lines):
             if isinstance(line, ast.AnnAssign) and isinstance(line.target, ast.Name) and isinstance(after, ast.Expr):
                 text = after.value.value if isinstance(after.value, ast.Constant) else None
                 if isinstance(text, str):
@@ -173,9 +186,15 @@ def _own_forms(definitions: Json) -> None:
     _replace(definitions, ARRIVALS, _arrivals)
     for name in ("Gamma", "Constant"):
         definitions[name]["properties"]["rate"] = {**RATE, "description": "Requests per second."}
-    definitions["Profile"]["properties"]["rates"]["items"] = RATE
+    definitions["Profile"]["properties"]["rates"]["items"] = {
+        "anyOf": [{"type": "number", "minimum": 0}, RATE["anyOf"][1]]
+    }
     limits = definitions["Limits"]
-    quantity = {"type": "string", "pattern": r"^\s*[0-9.]+(e[-+]?[0-9]+)?\s*(s|ms|us|ns|min|h|d)\s*$", "examples": ["800 ms"]}
+    quantity = {
+        "type": "string",
+        "pattern": r"^\s*[0-9.]+(e[-+]?[0-9]+)?\s*(s|ms|us|ns|min|h|d)\s*$",
+        "examples": ["800 ms"],
+    }
     named = r"^(ttft|tpot|itl|e2e)(_(p[0-9]+(\.[0-9]+)?|mean|median))?$"
     definitions["Limits"] = {
         "anyOf": [
@@ -184,21 +203,31 @@ def _own_forms(definitions: Json) -> None:
         ],
         "description": limits.get("description", ""), "examples": [{"ttft_p95": "800 ms", "tpot_p95": "40 ms"}],
     }  # fmt: skip
-    terms: Json = {"anyOf": [{"enum": ["buy", *RENTS]}, {"type": "object", "minProperties": 1, "maxProperties": 1, "additionalProperties": False,
-                             "properties": {name: {"type": ["object", "null"]} for name in ("buy", *RENTS)}}, {"type": "null"}]}  # fmt: skip
+    one_of = {"type": "object", "minProperties": 1, "maxProperties": 1, "additionalProperties": False,
+              "properties": {name: {"type": ["object", "null"]} for name in ("buy", *RENTS)}}  # fmt: skip
+    terms: Json = {"anyOf": [{"enum": ["buy", *RENTS]}, one_of, {"type": "null"}]}
     costs = definitions["Costs"]["properties"]
     for name in ("terms", "against"):
         costs[name] = {**terms, "description": costs[name].get("description", "")}
-    costs["site"] = {"anyOf": [{"type": "string"}, {"type": "object"}, {"type": "null"}], "description": costs["site"].get("description", "")}
+    costs["site"] = {
+        "anyOf": [{"type": "string"}, {"type": "object"}, {"type": "null"}],
+        "description": costs["site"].get("description", ""),
+    }
     prices = definitions["Prices"]
     three = {"type": "array", "items": {"type": "number", "minimum": 0}, "minItems": 3, "maxItems": 3}
     definitions["Prices"] = {"anyOf": [prices, three], "description": prices.get("description", "")}
     search = definitions["Search"]["properties"]
     for name in ("precision", "engine"):
-        search[name] = {"anyOf": [{"type": "string", "minLength": 1}, *search[name]["anyOf"]], "description": search[name].get("description", "")}
+        search[name] = {
+            "anyOf": [{"type": "string", "minLength": 1}, *search[name]["anyOf"]],
+            "description": search[name].get("description", ""),
+        }
     drafts = definitions["Speculation"]
     drafts.pop("required", None)  # a method follows from a draft model
-    definitions["Speculation"] = {"anyOf": [drafts, {"type": "string", "minLength": 1}], "description": drafts.get("description", "")}
+    definitions["Speculation"] = {
+        "anyOf": [drafts, {"type": "string", "minLength": 1}],
+        "description": drafts.get("description", ""),
+    }
     config: Json = {"type": "object", "anyOf": [{"required": ["architectures"]}, {"required": ["model_type"]}],
                     "description": "A config.json of Hugging Face written out."}  # fmt: skip
     for owner in ("Setup", "ServedModel"):
@@ -232,22 +261,23 @@ def _replace(schema: Any, kinds: tuple[str, ...], form: Any) -> None:
 
 
 def _one_key(mapping: dict[str, str]) -> list[Json]:
-    return [
-        {"type": "object", "properties": {kind: {"$ref": where}}, "required": [kind], "additionalProperties": False}
-        for kind, where in mapping.items()
-    ]
+    return [_one_key_of(kind, {"$ref": where}) for kind, where in mapping.items()]
+
+
+def _one_key_of(key: str, form: Json) -> Json:
+    return {"type": "object", "properties": {key: form}, "required": [key], "additionalProperties": False}
 
 
 def _arrivals(old: Json) -> Json:
     mapping = dict(old["discriminator"]["mapping"])
     short: Json = {
-        "poisson": {"anyOf": [*RATE["anyOf"], {"type": "object", "properties": {"rate": RATE}, "required": ["rate"], "additionalProperties": False}]},
+        "poisson": {"anyOf": [*RATE["anyOf"], _one_key_of("rate", RATE)]},
         "gamma": {"anyOf": [*RATE["anyOf"], {"$ref": mapping["gamma"]}]},
         "constant": {"anyOf": [*RATE["anyOf"], {"$ref": mapping["constant"]}]},
         "closed": {"anyOf": [{"type": "integer", "minimum": 1}, {"$ref": mapping["closed"]}]},
         "profile": {"$ref": mapping["profile"]},
         "burst": {"type": ["object", "null"], "maxProperties": 0},
     }  # fmt: skip
-    named = [{"type": "object", "properties": {kind: form}, "required": [kind], "additionalProperties": False} for kind, form in short.items()]
+    named = [_one_key_of(kind, form) for kind, form in short.items()]
     kinds = [{"allOf": [{"$ref": where}, {"required": ["kind"]}]} for where in mapping.values()]
     return {"anyOf": [{"const": "burst"}, *named, *kinds], "examples": [{"poisson": "6 /s"}, {"closed": 32}]}

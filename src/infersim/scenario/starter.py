@@ -1,6 +1,6 @@
 """A scenario to start from, with a word on every section."""
 
-STARTER = '''\
+STARTER = """\
 # yaml-language-server: $schema=scenario.schema.json
 # (infersim schema -o scenario.schema.json writes that file: editors then complete and check what you type)
 #
@@ -57,4 +57,4 @@ expect:
   ttft_p95_s: "< 800 ms"
   case:
     two H200: {output_tokens_per_s_per_gpu: "> 200"}
-'''
+"""

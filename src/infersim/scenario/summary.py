@@ -69,11 +69,8 @@ def _generic(cases: Sequence[CaseResult]) -> tuple[Column, ...]:
     """The first figures of an answer of another kind."""
     from infersim.scenario.answers import figures
 
-    names = list(
-        dict.fromkeys(
-            name for case in cases if case.told is not None for name in figures(case.told) if name != "target_met"
-        )
-    )
+    every = [figures(case.told) for case in cases if case.told is not None]
+    names = list(dict.fromkeys(name for found in every for name in found if len({one.get(name) for one in every}) > 1))
 
     def column(name: str) -> Column:
         unit = unit_of(name)
@@ -100,7 +97,9 @@ def _table(cases: Sequence[CaseResult], columns: tuple[Column, ...]) -> list[str
     ]
     for case, row in zip(cases, rows, strict=True):
         if case.error is not None:
-            lines.append(_cut(f"{_cut(case.name, longest):<{longest}}  {case.error}", WIDTH))
+            lines.append(
+                _cut(f"{_cut(case.name, longest):<{longest}}  {getattr(case.error, 'message', case.error)}", WIDTH)
+            )
         else:
             cells = "".join(f"{row[place]:>{width}}" for place, width in zip(used, widths, strict=True))
             lines.append(f"{_cut(case.name, longest):<{longest}}{cells}".rstrip())

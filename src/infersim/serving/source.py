@@ -290,8 +290,8 @@ class ReactiveSource:
         said = sequence.prompt + sequence.output
         if turns < 1 or not self._left:
             return False
-        fresh, output, _, priority = self._turn_draws.next()
-        prompt = said + fresh
+        drawn, output, again, priority = self._turn_draws.next()
+        prompt = said + drawn - sum(tokens for _, tokens in again)  # the shared prefix stands at the start already
         if (sessions.max_context is not None and prompt > sessions.max_context) or not self._fits(prompt, output):
             return False
         pause = float(self._draws.session_generator.exponential(sessions.think)) if sessions.think else 0.0

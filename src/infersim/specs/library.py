@@ -2,8 +2,9 @@
 
 Looked through in this order: folders given to ``add_spec_folder``, those in the environment variable
 ``INFERSIM_SPECS`` (separated as PATH is), then the bundled ones. A folder holds ``accelerators/``, ``systems/``,
-``engines/``, ``overheads/``, ``models/``, ``calibrations/`` and ``acceptance/``, each with one YAML file per thing, named
-after it, and ``prices/`` with tables of prices, each of which stands in for later ones of the same hardware and kind.
+``engines/``, ``overheads/``, ``models/``, ``calibrations/``, ``acceptance/``, ``api_caching/`` and ``grammar_engines/``, each
+with one YAML file per thing, named after it, and ``prices/`` with tables of prices, each of which stands in for later ones of
+the same hardware and kind.
 """
 
 from __future__ import annotations
@@ -31,12 +32,16 @@ derived_caches: list[Callable[[], None]] = []
 """What else ``clear_cache`` empties: caches of what was made of specs."""
 
 
+OF_WORKLOADS = ("acceptance", "api_caching", "grammar_engines")
+"""Kinds of specs that tell of what is asked, not of what answers."""
+
+
 def _bundled(kind: str) -> Path:
     """The folder of shipped specs of a kind, inside the wheel or beside the checkout."""
     package = Path(__file__).resolve().parents[1]
-    home = {"models": Path("model_specs"), "acceptance": Path("workload_specs") / kind}.get(
-        kind, Path("hardware_specs") / kind
-    )
+    home = Path("model_specs") if kind == "models" else Path("hardware_specs") / kind
+    if kind in OF_WORKLOADS:
+        home = Path("workload_specs") / kind
     inside, beside = package / home, package.parents[1] / home
     return inside if inside.is_dir() else beside
 
@@ -194,7 +199,7 @@ def find(kind: str, name: str) -> Path:
     if name.lower() in aliases:
         return aliases[name.lower()]
     listed = f"see `infersim {'models' if kind == 'models' else 'hardware'}`"
-    if kind in ("acceptance", "sites", "launch"):
+    if kind in ("sites", "launch", *OF_WORKLOADS):
         listed = f"known: {', '.join(known)}"
     hint = did_you_mean(name, known) if nearest(name, known) else listed
     raise UnknownNameError(f"no {noun} is called {name!r}; {hint}")
