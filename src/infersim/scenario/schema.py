@@ -13,9 +13,10 @@ from typing import Any, get_args
 from pydantic.json_schema import models_json_schema
 
 from infersim.scenario import questions
-from infersim.scenario.sections import RENTS, Costs, Limits, Prices, Search
+from infersim.scenario.sections import RENTS, Costs, Limits, Search
 from infersim.scenario.setup import SECTIONS, Setup
 from infersim.serving.arrivals import Constant, Gamma, Profile
+from infersim.specs.api import Prices
 from infersim.specs.quantity import Spec
 from infersim.specs.served import ServedModel
 from infersim.specs.speculation import Speculation
@@ -53,7 +54,8 @@ def scenario_schema() -> Json:
         "description": properties["question"].get("description", ""),
     }
     for layer in questions.LAYERS.values():
-        properties[layer.section] = places[layer.load_spec(), "validation"]
+        written_out = places[layer.load_spec(), "validation"]
+        properties[layer.section] = {"anyOf": [written_out, {"type": "string", "pattern": r"\.ya?ml$"}]}
     case = _changes(properties)
     whole: Json = {
         "$schema": DRAFT, "title": "infersim scenario", "type": "object", "additionalProperties": False,
@@ -225,7 +227,7 @@ def _own_forms(definitions: Json) -> None:
         "description": costs["site"].get("description", ""),
     }
     prices = definitions[named(Prices)]
-    three = {"type": "array", "items": {"type": "number", "minimum": 0}, "minItems": 3, "maxItems": 3}
+    three = {"type": "string", "pattern": r"^[^,]+(,[^,]+){1,2}$", "examples": ["3,0.3,15"]}
     definitions[named(Prices)] = {"anyOf": [prices, three], "description": prices.get("description", "")}
     search = definitions[named(Search)]["properties"]
     for name in ("precision", "engine"):
