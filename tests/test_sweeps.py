@@ -471,3 +471,36 @@ def test_a_folder_of_another_sweep_is_refused(tmp_path: Path) -> None:
 def test_a_scenario_without_a_sweep_is_told_what_one_is(tmp_path: Path) -> None:
     with pytest.raises(SpecError, match=r"sweep: is missing: say what is swept, such as grid"):
         infersim.run_sweep(SMALL, None, tmp_path)
+
+
+def test_a_wrong_sweep_is_told_with_its_line_before_anything_is_answered(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scenario = tmp_path / "wrong.yaml"
+    scenario.write_text("model: gpt2\nhardware: L4\nsweep:\n  grid: {workload.concurency: [1, 2]}\n", encoding="utf-8")
+    with pytest.raises(SystemExit) as ended:
+        main(["run", str(scenario), "-o", str(tmp_path / "results")])
+    told = capsys.readouterr()
+    assert (ended.value.code, told.out) == (2, "")
+    assert "workload.concurency: unknown field; did you mean 'concurrency'?" in told.err
+    scenario.write_text("model: gpt2\nhardware: L4\nsweep:\n  grid: {}\n", encoding="utf-8")
+    with pytest.raises(SystemExit):
+        main(["sweep", str(scenario), "-o", str(tmp_path / "results")])
+    assert f"{scenario}:3:1: sweep: grid: is empty" in capsys.readouterr().err
+
+
+def test_prices_given_later_are_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from infersim.specs import library
+
+    monkeypatch.setattr(library, "_price_files", [])
+    before = infersim.estimate("gpt2", "L4", input_tokens=64).price_per_hour
+    (tmp_path / "own.csv").write_text(
+        f"hardware,kind,usd_per_hour,source\nL4,on_demand,{before / 2},contract\n", encoding="utf-8"
+    )  # type: ignore[operator]
+    library.add_price_file(tmp_path / "own.csv")
+    try:
+        found = infersim.run_sweep(SMALL, USERS, tmp_path / "sweep", backend="serial")
+        assert found.range("price_per_gpu_hour_usd") == (before / 2, before / 2)  # type: ignore[operator]
+    finally:
+        monkeypatch.undo()
+        library.clear_cache()
