@@ -39,6 +39,11 @@ LAYERS: dict[str, Question] = {
     "retrieval": Question("retrieval", "infersim.retrieval.spec:RetrievalSpec", "infersim.retrieval.answer:answer"),
     "rag": Question("rag", "infersim.rag.spec:Pipeline", "infersim.rag.answer:answer", "infersim.report.rag:rag_pictures"),
     "decide": Question("decide", "infersim.decide.spec:Decision", "infersim.decide.answer:answer", "infersim.report.rag:decision_pictures"),
+    "agents": Question("agents", "infersim.agents.spec:Workflow", "infersim.agents.answer:answer", "infersim.report.agents:agent_pictures"),
+    "quantisation": Question("quantisation", "infersim.adapters.quantisation:QuantisationSpec", "infersim.adapters.quantisation:answer",
+                             "infersim.report.agents:quantisation_pictures"),
+    "adapters": Question("adapters", "infersim.adapters.many:AdaptersSpec", "infersim.adapters.many:answer",
+                         "infersim.report.agents:adapter_pictures"),
 }  # fmt: skip
 """By the name of the question."""
 
