@@ -17,7 +17,7 @@ from infersim.cli.app import main
 from infersim.decide.answer import answer, work_out
 from infersim.decide.choice import Choice, Figures, Way
 from infersim.decide.envelope import break_even_queries, break_evens, cheapest, linear_envelope, stretches
-from infersim.decide.known import knowledge
+from infersim.planning.known import knowledge
 from infersim.decide.models import priced
 from infersim.decide.spec import QUESTIONS, Decision
 from infersim.errors import InferSimError, SpecError, UnknownNameError

@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 
 from infersim.decide.choice import Choice, Figures, Values, Way
-from infersim.decide.known import Knowledge, knowledge
 from infersim.decide.models import Priced
 from infersim.errors import SpecError
 from infersim.planning.assumptions import Assumptions
 from infersim.planning.calls import Deployed
+from infersim.planning.known import Knowledge, knowledge
 from infersim.planning.ownership import HOURS_PER_MONTH
 from infersim.planning.service import capacity_of, service_curve
 from infersim.retrieval.answer import RetrievalAnswer

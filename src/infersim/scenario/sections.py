@@ -14,6 +14,7 @@ from infersim.serving.lengths import Lengths, Pairs, as_lengths
 from infersim.serving.target import Limit, read_limits
 from infersim.serving.traces import Trace, read_trace
 from infersim.serving.traffic import Sessions, SharedPrefixes, Traffic
+from infersim.specs.api import Prices
 from infersim.specs.economics import Ownership, Rental, Site, load_site, ownership, rental
 from infersim.specs.quantity import Money, Spec
 from infersim.specs.workload import Target, Workload
@@ -181,28 +182,6 @@ class Limits(Spec):
                 "percentiles come from a simulation: write question: simulate, or limits on means", field="target"
             )
         return Target.model_validate({limit.metric: f"{limit.seconds!r} s" for limit in self.limits})
-
-
-class Prices(Spec):
-    """USD per million tokens of an API."""
-
-    input: Annotated[float, Field(ge=0, le=1e6)]
-    cached_input: Annotated[float, Field(ge=0, le=1e6)] | None = None
-    """Where it is not given, a cached token costs what a fresh one does."""
-    output: Annotated[float, Field(ge=0, le=1e6)]
-
-    @model_validator(mode="before")
-    @classmethod
-    def _listed(cls, given: Any) -> Any:
-        if isinstance(given, list | tuple):
-            if len(given) != 3:
-                raise ValueError("is USD per million input, cached input and output tokens: three numbers")
-            return dict(zip(("input", "cached_input", "output"), given, strict=True))
-        return given
-
-    @property
-    def three(self) -> tuple[float, float, float]:
-        return self.input, self.input if self.cached_input is None else self.cached_input, self.output
 
 
 def as_terms(given: Any) -> Ownership | Rental:
