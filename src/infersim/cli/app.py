@@ -22,7 +22,7 @@ from infersim.errors import DoesNotFitError, InferSimError, NoPlanError
 COMMANDS = {
     "Predict": ("estimate", "simulate"),
     "Decide": ("plan", "compare", "cost", "size", "decide"),
-    "Work from a file": ("init", "run", "sweep", "schema"),
+    "Work from a file": ("init", "run", "sweep", "diff", "schema"),
     "Hand over": ("launch", "report"),
     "On file": ("models", "hardware", "prices", "calibrations"),
     "Measure": ("bench", "calibrate", "validate"),

@@ -77,7 +77,7 @@ def _prompt_pool(setup: Setup, traffic: Any) -> Estimate | None:
 
     differs = dict(setup.simulate.prefill)
     hardware = differs.pop("hardware", setup.hardware)
-    place = dict(setup.deployment) | {"replicas": 1, "speculative_config": None}
+    place = setup.deployment.model_dump(mode="json", exclude_unset=True) | {"replicas": 1, "speculative_config": None}
     try:
         placed = validate(Placement, place | differs)
         served = validate(ServedModel, {"model": setup.model, "hardware": hardware, "deployment": placed})
@@ -286,6 +286,8 @@ def _of_a_layer(scenario: Scenario) -> Any:
         "workload": setup.workload.steady(),
     }
     taken = inspect.signature(ask).parameters
+    if "deployment" in taken and taken["deployment"].default is inspect.Parameter.empty and deployment is None:
+        raise SpecError(f"is needed: the section {layer.section} asks about a deployment", field="model")
     return ask(scenario.layers[layer.section], **{name: value for name, value in offered.items() if name in taken})
 
 

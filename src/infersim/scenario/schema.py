@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import itertools
 import textwrap
 from collections.abc import Iterator
 from typing import Any, get_args
@@ -63,7 +64,7 @@ def scenario_schema() -> Json:
 def sweep_spec() -> type[Spec] | None:
     """The model of the section ``sweep``."""
     try:
-        found: type[Spec] = questions.load("infersim.scenario.sweeps.spec:SweepSpec")
+        found: type[Spec] = questions.load("scenario.sweeps.spec:SweepSpec")
     except ModuleNotFoundError:
         return None
     return found
@@ -71,7 +72,8 @@ def sweep_spec() -> type[Spec] | None:
 
 def _of_the_file(case: Json, sweep: Json) -> Json:
     grid: Json = {
-        "type": "object", "minProperties": 1, "propertyNames": {"pattern": _paths()}, "additionalProperties": {"type": "array", "minItems": 1},
+        "type": "object", "minProperties": 1, "propertyNames": {"pattern": _paths()},
+        "additionalProperties": {"type": "array", "minItems": 1},
         "description": "Values by dotted path; one case for every combination.",
         "examples": [{"deployment.tensor_parallel": [1, 2, 4]}],
     }  # fmt: skip
@@ -83,13 +85,14 @@ def _of_the_file(case: Json, sweep: Json) -> Json:
         "examples": [{"target_met": True, "ttft_s": "< 800 ms", "cost_per_million_output_tokens_usd": "0.90 USD +- 5%"}],
     }  # fmt: skip
     change = {**case, "properties": {**case["properties"], "grid": grid, "expect": expect}}
+    file: Json = {"type": "string", "minLength": 1}
     name = {"type": ["string", "number"], "pattern": r"^[^./\\#][^/\\#]*$", "maxLength": 200}
     change["properties"] |= {"name": name, "description": {"type": "string"}}
     return {
         "infersim": {"const": 1, "description": "The form of the file."},
         "name": {"type": "string", "pattern": r"^[^/\\]*$", "maxLength": 200, "description": "Of the scenario; by default the file's."},
         "description": {"type": "string"},
-        "include": {"anyOf": [{"type": "string", "minLength": 1}, {"type": "array", "items": {"type": "string", "minLength": 1}, "minItems": 1}],
+        "include": {"anyOf": [file, {"type": "array", "items": file, "minItems": 1}],
                     "description": "Files this one is laid on, relative to it; the later ones on the earlier."},
         "what_if": {"type": ["array", "null"], "items": change,
                     "description": "Cases: what each changes in the base, by dotted path.",
@@ -152,7 +155,7 @@ def _field_docs(model: type[Any]) -> dict[str, str]:
         except (OSError, SyntaxError, TypeError, ValueError):
             continue
         lines = body.body if isinstance(body, ast.ClassDef) else []
-        for line, after in zip(lines, lines[1:], strict=False):
+        for line, after in itertools.pairwise(lines):
             if isinstance(line, ast.AnnAssign) and isinstance(line.target, ast.Name) and isinstance(after, ast.Expr):
                 text = after.value.value if isinstance(after.value, ast.Constant) else None
                 if isinstance(text, str):
@@ -200,8 +203,9 @@ def _own_forms(definitions: Json) -> None:
         ],
         "description": limits.get("description", ""), "examples": [{"ttft_p95": "800 ms", "tpot_p95": "40 ms"}],
     }  # fmt: skip
-    terms: Json = {"anyOf": [{"enum": ["buy", *RENTS]}, {"type": "object", "minProperties": 1, "maxProperties": 1, "additionalProperties": False,
-                             "properties": {name: {"type": ["object", "null"]} for name in ("buy", *RENTS)}}, {"type": "null"}]}  # fmt: skip
+    one_of = {"type": "object", "minProperties": 1, "maxProperties": 1, "additionalProperties": False,
+              "properties": {name: {"type": ["object", "null"]} for name in ("buy", *RENTS)}}  # fmt: skip
+    terms: Json = {"anyOf": [{"enum": ["buy", *RENTS]}, one_of, {"type": "null"}]}
     costs = definitions["Costs"]["properties"]
     for name in ("terms", "against"):
         costs[name] = {**terms, "description": costs[name].get("description", "")}
@@ -257,25 +261,23 @@ def _replace(schema: Any, kinds: tuple[str, ...], form: Any) -> None:
 
 
 def _one_key(mapping: dict[str, str]) -> list[Json]:
-    return [
-        {"type": "object", "properties": {kind: {"$ref": where}}, "required": [kind], "additionalProperties": False}
-        for kind, where in mapping.items()
-    ]
+    return [_one_key_of(kind, {"$ref": where}) for kind, where in mapping.items()]
+
+
+def _one_key_of(key: str, form: Json) -> Json:
+    return {"type": "object", "properties": {key: form}, "required": [key], "additionalProperties": False}
 
 
 def _arrivals(old: Json) -> Json:
     mapping = dict(old["discriminator"]["mapping"])
     short: Json = {
-        "poisson": {"anyOf": [*RATE["anyOf"], {"type": "object", "properties": {"rate": RATE}, "required": ["rate"], "additionalProperties": False}]},
+        "poisson": {"anyOf": [*RATE["anyOf"], _one_key_of("rate", RATE)]},
         "gamma": {"anyOf": [*RATE["anyOf"], {"$ref": mapping["gamma"]}]},
         "constant": {"anyOf": [*RATE["anyOf"], {"$ref": mapping["constant"]}]},
         "closed": {"anyOf": [{"type": "integer", "minimum": 1}, {"$ref": mapping["closed"]}]},
         "profile": {"$ref": mapping["profile"]},
         "burst": {"type": ["object", "null"], "maxProperties": 0},
     }  # fmt: skip
-    named = [
-        {"type": "object", "properties": {kind: form}, "required": [kind], "additionalProperties": False}
-        for kind, form in short.items()
-    ]
+    named = [_one_key_of(kind, form) for kind, form in short.items()]
     kinds = [{"allOf": [{"$ref": where}, {"required": ["kind"]}]} for where in mapping.values()]
     return {"anyOf": [{"const": "burst"}, *named, *kinds], "examples": [{"poisson": "6 /s"}, {"closed": 32}]}

@@ -87,7 +87,7 @@ def read_setup(tree: Fields) -> tuple[Setup, dict[str, Spec]]:
     """The setup and the layers' sections that a tree holds. SpecError with file, line and field for everything that is wrong."""
     layers = questions.sections()
     own = {key: value for key, value in tree.items() if key not in layers and key not in OF_THE_FILE}
-    own = _files_found(Fields(own, places=tree.places))
+    own = Fields(own, places=tree.places)
     _refuse_flags(own)
     asked = own.get("question")
     if asked is not None and asked not in questions.known():
@@ -247,7 +247,13 @@ def _alternatives(annotation: Any) -> set[Any]:
     return found | ({bool} if annotation is Any else set())
 
 
-def _files_found(tree: Fields) -> Fields:
+class Found(str):
+    """A path from here: it was relative to a file, and is not to be moved again."""
+
+    __slots__ = ()
+
+
+def files_found(tree: Fields) -> Fields:
     """With paths that are relative to the file they were written in as paths from here."""
     for field in FILES:
         path = tuple(field.split("."))
@@ -270,10 +276,10 @@ def _files_found(tree: Fields) -> Fields:
 
 def _from_its_file(value: str, place: Place | None) -> str:
     named = value.endswith(ENDINGS) or value.startswith(("./", "../"))
-    if place is None or not named or Path(value).is_absolute() or value.startswith("~"):
+    if isinstance(value, Found) or place is None or not named or Path(value).is_absolute() or value.startswith("~"):
         return value
-    beside = place.file.parent / value
-    return str(beside) if str(beside).startswith(("/", ".")) else f"./{beside}"
+    beside = str(place.file.parent / value)
+    return Found(beside if beside.startswith(("/", ".")) else f"./{beside}")
 
 
 def error_at(tree: Any, path: Sequence[Any], message: str) -> SpecError:

