@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from infersim.predict.memory import memory_report
     from infersim.predict.step import predict_step
     from infersim.scenario.scenario import load_scenario
+    from infersim.scenario.sweeps.run import run_sweep
     from infersim.serving.capacity import capacity
     from infersim.serving.simulate import simulate
     from infersim.serving.traces import read_trace
@@ -43,7 +44,7 @@ _HOMES = {
     "sweep_steps": "predict.estimate",
     "memory_report": "predict.memory",
     "cost": "planning.cost", "size_fleet": "planning.fleet", "plan": "planning.search", "compare": "planning.compare",
-    "load_scenario": "scenario.scenario",
+    "load_scenario": "scenario.scenario", "run_sweep": "scenario.sweeps.run",
     "simulate": "serving.simulate", "capacity": "serving.capacity", "read_trace": "serving.traces", "Traffic": "serving.traffic",
     "EngineKnobs": "specs.deployment", "Parallelism": "specs.deployment",
     "load_model": "specs.huggingface",
@@ -55,7 +56,7 @@ _HOMES = {
 
 __all__ = [  # noqa: RUF022 - grouped by what a reader looks for
     "estimate", "Estimate", "predict_step", "prefill", "decode", "Group", "sweep_steps", "memory_report",
-    "simulate", "Traffic", "read_trace", "capacity", "plan", "size_fleet", "cost", "compare", "load_scenario",
+    "simulate", "Traffic", "read_trace", "capacity", "plan", "size_fleet", "cost", "compare", "load_scenario", "run_sweep",
     "load_model", "load_accelerator", "load_system", "names", "add_spec_folder", "precision",
     "Parallelism", "EngineKnobs", "Speculation", "Workload", "Target",
     "InferSimError", "DoesNotFitError", "__version__",

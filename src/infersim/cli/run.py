@@ -9,7 +9,7 @@ import typer
 
 from infersim.cli import options as o
 from infersim.cli.exits import ExitCode
-from infersim.cli.output import emit, manner, note_sources, progress, tell
+from infersim.cli.output import emit, manner, note_sources, progress, say, tell
 from infersim.errors import DoesNotFitError, NoPlanError
 
 
@@ -23,7 +23,7 @@ def run(
     as_json: o.AsJson = False,
     as_csv: o.AsCsv = False,
 ) -> None:
-    """Answer a scenario: a base case, its what-ifs and grids, and what is expected of them.
+    """Answer a scenario: a base case, its what-ifs and grids, what is expected of them, and with -o its sweep.
 
     Exit code 0: as expected; 1: an expectation is not met, or without any the base case misses its target or does not fit; 2: bad input.
 
@@ -41,18 +41,31 @@ def run(
         asked = asked.only(case)
     if output is not None:
         check_folder(output)
+    sweeps = asked.sweep is not None and case is None
+    if sweeps:
+        from infersim.scenario.sweeps.run import read_design
+
+        read_design(asked)  # what is wrong with it is told at once
     with progress(asked.name) as advance:
         found = asked.run(progress=lambda what, done, total: advance(done, total, what), doubts=output is not None)
+    first = found.cases[0].error
+    if first is not None and len(found.cases) == 1 and not found.checked:
+        raise first
     if output is not None:
         found.save(output)
     emit(found.to_dict(), lambda: str(found), as_json=as_json, as_csv=as_csv, rows=found.rows)
     if output is not None:
         tell(f"written to {output}; infersim report {output} makes a page of it")
+    if sweeps and output is not None:
+        from infersim.cli.sweep import swept
+
+        say("", str(swept(asked, output)))
+    elif sweeps:
+        tell(f"its sweep runs with -o FOLDER, or alone: infersim sweep {scenario} -o FOLDER")
     for checked in found.checked:
         if not checked.met and (manner.quiet or as_json or as_csv):
             typer.echo(str(checked), err=True)
     note_sources(dict.fromkeys(line for one in found.cases for line in (one.told or {}).get("sources", [])))
-    first = found.cases[0].error
     if first is not None and not found.checked:
         raise first
     for one in found.cases:

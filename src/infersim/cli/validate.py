@@ -17,9 +17,9 @@ from infersim.errors import SpecError, did_you_mean
 
 if TYPE_CHECKING:
     from rich.console import Group
-    from rich.table import Table
 
     from infersim.calibrate.measurements import ServingPoint
+    from infersim.cli.listing import Listing
     from infersim.validate.comparison import Comparison, ErrorLine
 
 
@@ -300,7 +300,7 @@ def _screen(sections: dict[str, list[Comparison]], groups: dict[str, tuple[str, 
         lines = error_table(found, groups[name])
         table = error_screen(lines[:worst], groups[name], name)
         if len(lines) > 1 and name == "kernels":
-            table.add_row("all", *_cells(error_line(("all",), found), name), style="bold")
+            table.add("all", *_cells(error_line(("all",), found), name), style="bold")
         parts += [Text(MEANING[name], style="bold"), table]
         if len(lines) > worst:
             parts.append(Text(f"{len(lines) - worst} more lines (--worst {len(lines)})", style="dim"))
@@ -315,28 +315,19 @@ def _screen(sections: dict[str, list[Comparison]], groups: dict[str, tuple[str, 
     return Group(*parts)
 
 
-def error_screen(lines: Sequence[ErrorLine], by: Sequence[str], name: str) -> Table:
-    """Lines of a section as a table that 80 columns hold: long labels fold, figures never do."""
-    from infersim.cli import render
+def error_screen(lines: Sequence[ErrorLine], by: Sequence[str], name: str) -> Listing:
+    """Lines of a section, under each other whatever their labels' lengths."""
+    from infersim.cli.listing import Listing
 
     extra = ("form", "naive") if name == "kernels" else ("naive", "50%", "90%")
     figures = ("rows", "answered", "median", "mean", "p90", "bias", *extra)
-    table = render.plain_table(" / ".join(by), *figures, right=range(1, len(figures) + 1))
-    table.padding = (0, 1, 0, 0)
-    for column in table.columns[1:]:
-        column.no_wrap = True
+    table = Listing(
+        " / ".join(by), *figures, right=range(1, len(figures) + 1),
+        caption="form: mean without the residual surface; naive: mean of the roofline" if name == "kernels"
+        else "naive: mean of the physical limit; 50%, 90%: share inside that interval",
+    )  # fmt: skip
     for line in lines:
-        table.add_row(" / ".join(line.group), *_cells(line, name))
-    if name == "kernels":
-        table.caption, table.caption_justify = (
-            "form: mean without the residual surface; naive: mean of the roofline",
-            "left",
-        )
-    else:
-        table.caption, table.caption_justify = (
-            "naive: mean of the physical limit; 50%, 90%: share inside that interval",
-            "left",
-        )
+        table.add(" / ".join(line.group), *_cells(line, name))
     return table
 
 

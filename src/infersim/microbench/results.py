@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from infersim.errors import SpecError
+from infersim.files import write_text
 from infersim.microbench.cases import Case, read_case
 from infersim.microbench.timing import Timing
 
@@ -105,10 +106,7 @@ def row_record(row: Row) -> dict[str, Any]:
 
 def begin(path: Path, results: Results) -> None:
     """Write a new file with the header and whatever rows there are; it replaces an older one only when complete."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
-    part.write_text(_lines([results.header(), *map(row_record, results.rows)]), encoding="utf-8")
-    part.replace(path)
+    write_text(path, _lines([results.header(), *map(row_record, results.rows)]))
 
 
 def append(path: Path, rows: Iterable[Row]) -> None:

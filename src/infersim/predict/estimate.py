@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import math
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +17,7 @@ from infersim.machine.machine import Machine, Mode, build_machine
 from infersim.ops.drafts import Drafter
 from infersim.ops.sampling import Sampler, sampling_passes
 from infersim.ops.transformer import Batch, Group
+from infersim.predict.figures import Figures
 from infersim.predict.formats import resolve_precision
 from infersim.predict.interval import LEVELS, Interval, regime
 from infersim.predict.latency import SteadyState, steady_state
@@ -25,7 +28,7 @@ from infersim.specs.deployment import EngineKnobs, Parallelism, check_parallelis
 from infersim.specs.engine import EngineSpec
 from infersim.specs.hardware import Accelerator, System
 from infersim.specs.huggingface import load_model
-from infersim.specs.library import default_system, load_accelerator, load_engine, load_system, validate
+from infersim.specs.library import default_system, derived_caches, load_accelerator, load_engine, load_system, validate
 from infersim.specs.model import ModelSpec
 from infersim.specs.precision import FORMATS, Precision, matrix_unit, precision
 from infersim.specs.speculation import Speculation
@@ -89,11 +92,20 @@ class Estimate:
     def _steady(self) -> SteadyState:
         if self.state is None:
             shortfall = self.memory.shortfall
-            missing = units.show(shortfall, "B", binary=True)
-            raise DoesNotFitError(
-                f"{self.describe()} does not fit: short by {missing} per device; {self.remedies}", shortfall=shortfall
-            )
+            raise DoesNotFitError(self.misfit(shortfall, self.remedies), shortfall=shortfall)
         return self.state
+
+    def misfit(self, shortfall: float, remedies: str) -> str:
+        """What is said of a deployment that does not fit."""
+        missing = units.show(shortfall, "B", binary=True)
+        return f"{self.describe()} does not fit: short by {missing} per device; {remedies}"
+
+    @functools.cached_property
+    def figures(self) -> Figures:
+        """All of the latencies, rates and costs below. DoesNotFitError where the deployment does not fit."""
+        workload = self.workload
+        return Figures(self._steady(), self.devices, self.parallelism.replicas, self.model.task == "generate",
+                       workload.input_tokens, workload.output_tokens, self.price_per_hour)  # fmt: skip
 
     @property
     def ttft(self) -> float:
@@ -112,25 +124,25 @@ class Estimate:
 
     @property
     def requests_per_second(self) -> float:
-        return float(self._steady().requests_per_second) * self.parallelism.replicas
+        return float(self.figures.requests_per_second)
 
     @property
     def output_tokens_per_second(self) -> float:
-        return self.requests_per_second * (self.workload.output_tokens if self.model.task == "generate" else 0.0)
+        return float(self.figures.output_tokens_per_second)
 
     @property
     def total_tokens_per_second(self) -> float:
         """Prompt and output tokens per second."""
-        return self.requests_per_second * self.workload.input_tokens + self.output_tokens_per_second
+        return float(self.figures.total_tokens_per_second)
 
     @property
     def output_tokens_per_second_per_gpu(self) -> float:
-        return self.output_tokens_per_second / self.devices
+        return float(self.figures.output_tokens_per_second_per_gpu)
 
     @property
     def tokens_per_second_per_user(self) -> float:
         """1 / TPOT: the speed one user sees while tokens stream."""
-        return 1.0 / self.tpot if self.tpot > 0 else math.inf
+        return float(self.figures.tokens_per_second_per_user)
 
     @functools.cached_property
     def decode_step(self) -> StepTime:
@@ -197,22 +209,19 @@ class Estimate:
     @property
     def cost_per_million_tokens(self) -> float | None:
         """USD per million prompt and output tokens together."""
-        return None if self.cost_per_second is None else 1e6 * self.cost_per_second / self.total_tokens_per_second
+        return None if self.price_per_hour is None else float(self.figures.cost_per_million_tokens)  # type: ignore[arg-type]
 
     @property
     def cost_per_million_input_tokens(self) -> float | None:
         """USD per million prompt tokens; money is split by the share of device time that prefill takes."""
-        if self.cost_per_second is None:
-            return None
-        share = float(self._steady().prefill_share) if self.model.task == "generate" else 1.0
-        return 1e6 * self.cost_per_second * share / (self.requests_per_second * self.workload.input_tokens)
+        return None if self.price_per_hour is None else float(self.figures.cost_per_million_input_tokens)  # type: ignore[arg-type]
 
     @property
     def cost_per_million_output_tokens(self) -> float | None:
         """USD per million output tokens; money is split by the share of device time that prefill takes."""
-        if self.cost_per_second is None or self.model.task != "generate":
+        if self.price_per_hour is None or self.model.task != "generate":
             return None
-        return 1e6 * self.cost_per_second * (1 - float(self._steady().prefill_share)) / self.output_tokens_per_second
+        return float(self.figures.cost_per_million_output_tokens)  # type: ignore[arg-type]
 
     def log_spread(self, metric: str) -> float:
         """Log spread of the kernel models in the step that ``ttft`` or ``tpot`` rests on."""
@@ -330,21 +339,9 @@ class Estimate:
                 "acceptance_by_position": list(self.drafter.reached), "decode_speedup": self.speculative_speedup,
                 "break_even_batch": self.break_even_batch,
             }  # fmt: skip
-        result |= {
-            "ttft_s": self.ttft, "tpot_s": self.tpot, "e2e_s": self.e2e,
-            "requests_per_s": self.requests_per_second,
-            "output_tokens_per_s": self.output_tokens_per_second,
-            "total_tokens_per_s": self.total_tokens_per_second,
-            "output_tokens_per_s_per_gpu": self.output_tokens_per_second_per_gpu,
-            "tokens_per_s_per_user": _finite(self.tokens_per_second_per_user),
-            "running_sequences": float(self.state.running), "waiting_requests": float(self.state.waiting),
-            "prefill_time_share": float(self.state.prefill_share),
-            "price_per_gpu_hour_usd": self.price_per_hour,
-            "cost_per_million_tokens_usd": self.cost_per_million_tokens,
-            "cost_per_million_input_tokens_usd": self.cost_per_million_input_tokens,
-            "cost_per_million_output_tokens_usd": self.cost_per_million_output_tokens,
-            "missed_targets": self.missed_targets,
-        }  # fmt: skip
+        figures = self.figures.to_dict()
+        result |= {name: None if value is None else _finite(float(value)) for name, value in figures.items()}
+        result["missed_targets"] = self.missed_targets
         for metric in ("ttft", "tpot", "e2e"):
             for percent in LEVELS:
                 interval = self.interval(metric, percent)
@@ -402,6 +399,9 @@ def _machine(
         placed = load_system(system) if isinstance(system, str) else system
     runs = load_engine(engine) if isinstance(engine, str) else engine
     return build_machine(accelerator, placed, runs, mode, devices)
+
+
+derived_caches.append(_machine.cache_clear)
 
 
 @functools.lru_cache(maxsize=1024)
@@ -471,8 +471,6 @@ def estimate(
     formats = resolve_precision(spec, precision, kv_cache, machine.accelerator)
     _checked(spec, parallelism, formats, machine)
     knobs = knobs or DEFAULT_KNOBS
-    longest = workload.longest_sequence(spec.task == "generate")
-    _fits_model_length(spec, workload, knobs, longest)
     drafter = None
     if speculation is not None:
         try:
@@ -480,6 +478,9 @@ def estimate(
             drafter = resolve_drafter(spec, config, formats, machine.accelerator, parallelism)
         except SpecError as error:
             raise SpecError(str(error), field="speculative_config") from error
+    longest = workload.longest_sequence(spec.task == "generate")
+    if longest > model_length(spec, knobs):
+        raise SpecError(too_long(spec, knobs, workload.input_tokens, workload.output_tokens), field="input_tokens")
     memory = memory_report(spec, parallelism, formats, machine, knobs, longest_wanted=longest, drafter=drafter)
     price, price_source = _price(machine.accelerator, price_per_hour)
     goal = validate(Target, target) if isinstance(target, str) else target
@@ -511,11 +512,15 @@ def _parallelism(
     })  # fmt: skip
 
 
-def _fits_model_length(model: ModelSpec, workload: Workload, knobs: EngineKnobs, wanted: float) -> None:
-    longest = min(model.max_position_embeddings or math.inf, knobs.max_model_len or math.inf)
-    if wanted > longest:
-        raise SpecError(f"input {workload.input_tokens:g} + output {workload.output_tokens:g} tokens is more than the {longest:,.0f} "
-                        f"that {model.name} takes", field="input_tokens")  # fmt: skip
+def model_length(model: ModelSpec, knobs: EngineKnobs) -> float:
+    """Tokens of the longest sequence that a model and its engine take; infinite where neither says."""
+    return min(model.max_position_embeddings or math.inf, knobs.max_model_len or math.inf)
+
+
+def too_long(model: ModelSpec, knobs: EngineKnobs, input_tokens: float, output_tokens: float) -> str:
+    """What is said of lengths that are too long."""
+    return (f"input {input_tokens:g} + output {output_tokens:g} tokens is more than the {model_length(model, knobs):,.0f} "
+            f"that {model.name} takes")  # fmt: skip
 
 
 def _price(accelerator: Accelerator, given: float | None) -> tuple[float | None, str]:
@@ -539,45 +544,50 @@ def suggest_remedies(
     drafter: Drafter | None = None,
 ) -> str:
     """The nearest changes that make a deployment fit: more tensor parallelism, or fewer bits the device can multiply."""
-    found = []
-    for tensor in (2, 4, 8, 16, 32, 64):
-        if tensor > parallelism.tensor and _would_fit(
-            model, _with_tensor(parallelism, tensor), formats, machine, knobs, longest, drafter
-        ):
-            found.append(f"TP {tensor}")
-            break
-    for name in ("fp8", "int8", "nvfp4", "w4a16"):
-        scheme = precision(name)
-        smaller = scheme.weights != formats.weights and FORMATS[scheme.weights].bits < FORMATS[formats.weights].bits
-        if smaller and _would_fit(model, parallelism, scheme, machine, knobs, longest, drafter):
-            found.append(name)
-            break
+    kinds = changes(model, parallelism, formats, machine, knobs, drafter)
+    return remedy(next((name for name, memory in kind if memory.shortfall_at(longest) <= 0), None) for kind in kinds)
+
+
+def remedy(found: Iterable[str | None]) -> str:
+    """What is said of the changes that make a deployment fit; None stands for a kind of change that does not.
+
+    >>> remedy(["TP 4", None])
+    'fits with TP 4'
+    """
+    return "fits with " + " or ".join(kept) if (kept := [name for name in found if name]) else NO_REMEDY
+
+
+NO_REMEDY = "no tensor parallelism up to 64 and no format down to 4 bits alone makes it fit"
+
+
+def changes(
+    model: ModelSpec,
+    parallelism: Parallelism,
+    formats: Precision,
+    machine: Machine,
+    knobs: EngineKnobs,
+    drafter: Drafter | None,
+) -> tuple[Iterator[tuple[str, MemoryReport]], ...]:
+    """Changes that may make a deployment fit, by kind and nearest first, each with the memory it leaves."""
+
+    def tried(parallelism: Parallelism, formats: Precision, name: str) -> Iterator[tuple[str, MemoryReport]]:
+        with contextlib.suppress(InferSimError):
+            _checked(model, parallelism, formats, machine)
+            yield name, memory_report(model, parallelism, formats, machine, knobs, drafter=drafter)
+
+    wider = [tensor for tensor in (2, 4, 8, 16, 32, 64) if tensor > parallelism.tensor]
+    schemes = {name: precision(name) for name in ("fp8", "int8", "nvfp4", "w4a16")}
+    bits = FORMATS[formats.weights].bits
+    fewer = {name: scheme for name, scheme in schemes.items() if FORMATS[scheme.weights].bits < bits}
     return (
-        "fits with " + " or ".join(found)
-        if found
-        else "no tensor parallelism up to 64 and no format down to 4 bits alone makes it fit"
+        (found for tensor in wider for found in tried(_with_tensor(parallelism, tensor), formats, f"TP {tensor}")),
+        (found for name, scheme in fewer.items() for found in tried(parallelism, scheme, name)),
     )
 
 
 def _with_tensor(parallelism: Parallelism, tensor: int) -> Parallelism:
     expert = parallelism.expert if (tensor * parallelism.attention_data) % parallelism.expert == 0 else 1
     return parallelism.model_copy(update={"tensor": tensor, "expert": expert})
-
-
-def _would_fit(
-    model: ModelSpec,
-    parallelism: Parallelism,
-    formats: Precision,
-    machine: Machine,
-    knobs: EngineKnobs,
-    longest: float,
-    drafter: Drafter | None,
-) -> bool:
-    try:
-        _checked(model, parallelism, formats, machine)
-    except InferSimError:
-        return False
-    return memory_report(model, parallelism, formats, machine, knobs, longest_wanted=longest, drafter=drafter).fits
 
 
 def sweep_steps(

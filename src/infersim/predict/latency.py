@@ -116,7 +116,7 @@ def steady_state(
     output_tokens: Numbers,
     users: Numbers,
     cached_tokens: Numbers = 0.0,
-    burst_share: float = 0.0,
+    burst_share: Numbers = 0.0,
     sampler: Sampler = "greedy",
     drafter: Drafter | None = None,
     in_rounds: bool = True,
@@ -148,8 +148,11 @@ def steady_state(
         threshold = drafter.speculation.disable_by_batch_size * parallelism.attention_data
         return _either(np.round(drafted.running) < threshold, drafted, plain)
     engine, stages, ranks = machine.engine, parallelism.pipeline, parallelism.attention_data
-    given = [np.asarray(value, dtype=float)[()] for value in (input_tokens, cached_tokens, output_tokens, users)]
-    prompt, cached, output, users = given
+    given = [
+        np.asarray(value, dtype=float)[()] for value in (input_tokens, cached_tokens, output_tokens, users, burst_share)
+    ]
+    prompt, cached, output, users, burst_share = given
+    bursts = bool(np.any(burst_share))
     several = any(isinstance(value, np.ndarray) for value in given)
     minimum, maximum, where = _functions(several)
     source = encoder_tokens(model, prompt)
@@ -192,11 +195,11 @@ def steady_state(
     decoding = np.maximum(nodes / stages, np.minimum(nodes, 1.0)) * (steps > 0)
     beside = decoding if engine.mixed_batches else np.zeros_like(decoding)
     count = len(LOAD_NODES)
-    rows = 2 * count + (2 if burst_share else 1)
+    rows = 2 * count + (2 if bursts else 1)
     prompts, decodes = np.zeros((rows, *shape)), np.zeros((rows, *shape))
     prompts[count : 2 * count], prompts[-1] = together, 1.0
     decodes[:count], decodes[count : 2 * count] = np.maximum(decoding, 1e-9), beside
-    if burst_share:
+    if bursts:
         full = minimum(where(chunks > 1, 1.0, maximum(budget / fresh, 1.0)) * ranks, limit)
         prompts[-2], decodes[-2] = full, beside[0] / 2
     prompt_group = Group(prompts, chunk, mean_cached, encode=source / chunks, source=source)
@@ -239,11 +242,11 @@ def steady_state(
     rate = limit / (ttft + steps * tpot + per_request)
     waiting = maximum(users - limit, 0.0)
     ttft = ttft + per_request + waiting / rate
-    if burst_share and generates:
+    if bursts and generates:
         passes = limit / siblings * chunks / full
         burst = seconds[-2] * (1.0 + 0.5 * maximum(passes - 1.0, 0.0) / stages) + per_request
         ttft = ttft + burst_share * (burst + 0.5 * waiting * waiting / users / rate - ttft)
-        tpot = tpot - min(burst_share, 0.5) * (tpot - alone) * (steps > 0)
+        tpot = tpot - minimum(burst_share, 0.5) * (tpot - alone) * (steps > 0)
     micro_batch = maximum(running / stages, minimum(running, 1.0))
     return SteadyState(
         ttft=ttft, tpot=tpot / tokens_per_step, e2e=ttft + steps * tpot, requests_per_second=rate, running=running, waiting=waiting,

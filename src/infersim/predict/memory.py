@@ -200,6 +200,8 @@ class MemoryReport:
     """Ranks that keep sequences of their own: each has a pool like this one."""
     draft: float = 0.0
     """Weights of what drafts tokens; its KV cache is in the rates."""
+    free: float = 0.0
+    """What one sequence may take: the pool; where even the rest does not fit, what that lacks, as a negative number."""
 
     @property
     def fits(self) -> bool:
@@ -222,6 +224,10 @@ class MemoryReport:
         """Sequences of ``tokens`` each that a replica's pools hold at once."""
         each = self.rates.bytes(tokens, block_size=self.block_size)
         return self.attention_ranks * np.floor(self.kv_pool / np.maximum(each, 1e-9))
+
+    def shortfall_at(self, tokens: Numbers) -> Numbers:
+        """Bytes missing where one sequence has so many ``tokens``; fits from zero down. Broadcasts."""
+        return self.rates.bytes(tokens, block_size=self.block_size) - self.free
 
     def longest_context(self) -> float:
         """Tokens of a lone sequence that fills the pool; infinite where the cache does not grow."""
@@ -296,10 +302,10 @@ def memory_report(
     if drafter and drafter.model and drafter.precision:
         rates += cache_rates(drafter.model, drafter.placed(parallelism), drafter.precision)
     block_size = knobs.block_size or machine.engine.block_size
-    one = float(rates.bytes(longest_wanted, block_size=block_size))
     pool = max(room, 0.0)
     if knobs.num_gpu_blocks_override is not None:
         pool = min(pool, knobs.num_gpu_blocks_override * block_size * max(rates.per_token, 1e-9))
-    missing = one - pool if room > 0 else one - room
+    free = pool if room > 0 else room
+    missing = float(rates.bytes(longest_wanted, block_size=block_size)) - free
     return MemoryReport(capacity, budget, weights, activations, runtime, graphs, pool, missing, block_size, rates,
-                        parallelism.attention_data, draft)  # fmt: skip
+                        parallelism.attention_data, draft, free)  # fmt: skip

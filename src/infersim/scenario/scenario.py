@@ -14,7 +14,7 @@ from infersim.scenario import questions
 from infersim.scenario.expect import Rule, read_rules
 from infersim.scenario.named import written_out
 from infersim.scenario.places import Fields, Items, Place, merge, put, split
-from infersim.scenario.setup import OF_THE_FILE, SECTIONS, Setup, error_at, read_setup
+from infersim.scenario.setup import OF_THE_FILE, SECTIONS, Setup, error_at, files_found, read_setup
 from infersim.scenario.text import parse, read_text
 from infersim.specs.quantity import Spec
 
@@ -135,6 +135,7 @@ def resolve(base: Mapping[str, Any], overrides: Mapping[str, Any] | None = None)
     changes = overrides or {}
     for path, value in changes.items():
         tree = _changed(tree, path, value, changes.places.get(path) if isinstance(changes, Fields) else None)
+    tree = files_found(tree)
     setup, layers = read_setup(tree)
     question, why = _asked(setup, layers, tree)
     return Scenario(

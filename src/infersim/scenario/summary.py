@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from infersim import units
+from infersim.scenario import questions
 from infersim.scenario.expect import target_met, unit_of
 
 if TYPE_CHECKING:
@@ -61,19 +62,32 @@ def compared(cases: Sequence[CaseResult]) -> list[str]:
     lines: list[str] = []
     for question in dict.fromkeys(case.question for case in cases):
         shown = [case for case in cases if case.question == question]
-        lines += ([""] if lines else []) + _table(shown, COLUMNS.get(question) or _generic(shown))
+        lines += ([""] if lines else []) + _table(shown, COLUMNS.get(question) or _layer(question) or _generic(shown))
     return lines
+
+
+def _layer(question: str) -> tuple[Column, ...]:
+    """The figures that a layer above the engine has chosen."""
+    layer = questions.LAYERS.get(question)
+    if layer is None:
+        return ()
+    return tuple((title, _figure(name)) for title, name in layer.compared)
+
+
+def _figure(name: str) -> Callable[[Mapping[str, Any]], Any]:
+    """Reads a figure by its dotted name; times and bytes are shown with their unit, which a name or the one above it ends in."""
+    keys = name.split(".")
+    unit = next((found for key in reversed(keys[-2:]) if (found := unit_of(key)) in ("s", "B")), None)
+    read = _of(*(int(key) if key.isdigit() else key for key in keys))
+    return lambda told: units.show(value, unit) if (value := read(told)) is not None and unit else value
 
 
 def _generic(cases: Sequence[CaseResult]) -> tuple[Column, ...]:
     """The first figures of an answer of another kind."""
     from infersim.scenario.answers import figures
 
-    names = list(
-        dict.fromkeys(
-            name for case in cases if case.told is not None for name in figures(case.told) if name != "target_met"
-        )
-    )
+    every = [figures(case.told) for case in cases if case.told is not None]
+    names = list(dict.fromkeys(name for found in every for name in found if len({one.get(name) for one in every}) > 1))
 
     def column(name: str) -> Column:
         unit = unit_of(name)
@@ -100,7 +114,9 @@ def _table(cases: Sequence[CaseResult], columns: tuple[Column, ...]) -> list[str
     ]
     for case, row in zip(cases, rows, strict=True):
         if case.error is not None:
-            lines.append(_cut(f"{_cut(case.name, longest):<{longest}}  {case.error}", WIDTH))
+            lines.append(
+                _cut(f"{_cut(case.name, longest):<{longest}}  {getattr(case.error, 'message', case.error)}", WIDTH)
+            )
         else:
             cells = "".join(f"{row[place]:>{width}}" for place, width in zip(used, widths, strict=True))
             lines.append(f"{_cut(case.name, longest):<{longest}}{cells}".rstrip())

@@ -2,9 +2,9 @@
 
 Looked through in this order: folders given to ``add_spec_folder``, those in the environment variable
 ``INFERSIM_SPECS`` (separated as PATH is), then the bundled ones. A folder holds ``accelerators/``, ``systems/``,
-``engines/``, ``overheads/``, ``models/``, ``calibrations/``, ``acceptance/``, ``api_caching/``, ``grammar_engines/``,
-``vector_indexes/``, ``recall_curves/`` and ``search_rates/``, each with one YAML file per thing, named after it, and ``prices/``
-with tables of prices, each of which stands in for later ones of the same hardware and kind.
+``engines/``, ``overheads/``, ``models/``, ``calibrations/``, ``acceptance/``, ``api_caching/``, ``decisions/``, ``grammar_engines/``,
+``targets/``, ``vector_indexes/``, ``recall_curves/`` and ``search_rates/``, each with one YAML file per thing, named after it, and
+``prices/`` with tables of prices, each of which stands in for later ones of the same hardware and kind.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from __future__ import annotations
 import functools
 import os
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
@@ -29,9 +30,11 @@ AcceleratorOrSystem = TypeVar("AcceleratorOrSystem", Accelerator, System)
 RETRIEVAL = ("vector_indexes", "recall_curves", "search_rates")
 _added: list[Path] = []
 _price_files: list[Path] = []
+derived_caches: list[Callable[[], None]] = []
+"""What else ``clear_cache`` empties: caches of what was made of specs."""
 
 
-OF_WORKLOADS = ("acceptance", "api_caching", "grammar_engines")
+OF_WORKLOADS = ("acceptance", "api_caching", "decisions", "grammar_engines", "targets")
 """Kinds of specs that tell of what is asked, not of what answers."""
 
 
@@ -74,15 +77,34 @@ def add_price_file(path: str | Path) -> list[PriceRow]:
 
     Returns the rows by the names they have here. Raises SpecError on a file that cannot be read or names no hardware.
     """
-    rows = _named(path)
+    rows = read_named_prices(path)
     if Path(path) not in _price_files:
         _price_files.insert(0, Path(path))
     clear_cache()
     return rows
 
 
+def looked_into() -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Folders of specs and tables of prices that stand before the bundled ones, for another process to ``look_into``."""
+    own = [folder.resolve() for _, folder in own_folders()]
+    return tuple(map(str, own)), tuple(str(path.resolve()) for path in _price_files)
+
+
+def look_into(folders: tuple[str, ...], price_files: tuple[str, ...]) -> None:
+    """Look where another process looks, and nowhere else. SpecError where this machine does not have what that one has."""
+    if (folders, price_files) == looked_into():
+        return
+    for missing in (path for path in (*folders, *price_files) if not Path(path).exists()):
+        raise SpecError("this machine has no such folder or file; put it where every worker sees it", file=missing)
+    os.environ.pop("INFERSIM_SPECS", None)
+    _added[:], _price_files[:] = map(Path, folders), map(Path, price_files)
+    clear_cache()
+
+
 def clear_cache() -> None:
     """Forget every spec read so far, so that changed files are read again."""
+    for forget in derived_caches:
+        forget()
     _shipped_prices.cache_clear()
     _own_prices.cache_clear()
     load_accelerator.cache_clear()
@@ -95,13 +117,15 @@ def clear_cache() -> None:
     default_system.cache_clear()
 
 
+def own_folders() -> list[tuple[str, Path]]:
+    """The user's folders of specs, the first one winning, each with who named it: ``--specs`` or ``INFERSIM_SPECS``."""
+    listed = (Path(part).expanduser() for part in os.environ.get("INFERSIM_SPECS", "").split(os.pathsep) if part)
+    return [*(("--specs", folder) for folder in _added), *(("INFERSIM_SPECS", folder) for folder in listed)]
+
+
 def spec_folders(kind: str) -> list[Path]:
     """The folders that hold specs of a kind, the first one winning."""
-    own = [
-        *_added,
-        *(Path(part).expanduser() for part in os.environ.get("INFERSIM_SPECS", "").split(os.pathsep) if part),
-    ]
-    return [folder / kind for folder in own if (folder / kind).is_dir()] + [_bundled(kind)]
+    return [folder / kind for _, folder in own_folders() if (folder / kind).is_dir()] + [_bundled(kind)]
 
 
 def names(kind: str) -> list[str]:
@@ -122,7 +146,7 @@ def files(kind: str) -> dict[str, Path]:
     return found
 
 
-def _named(path: str | Path) -> list[PriceRow]:
+def read_named_prices(path: str | Path) -> list[PriceRow]:
     """The rows of a price table, each with the name its hardware has here."""
     rows = []
     for row in read_price_table(path):
@@ -147,7 +171,8 @@ def _own_prices() -> list[dict[str, tuple[Price, ...]]]:
     """Prices of the user's tables: files given first, then those in folders of specs."""
     folders = spec_folders("prices")[:-1]
     return [
-        by_hardware(_named(path)) for path in (*_price_files, *(p for f in folders for p in sorted(f.glob("*.csv"))))
+        by_hardware(read_named_prices(path))
+        for path in (*_price_files, *(p for f in folders for p in sorted(f.glob("*.csv"))))
     ]
 
 
