@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import functools
 import importlib
 import io
 import json
@@ -24,6 +25,7 @@ from infersim.cli import output
 from infersim.cli.app import PANELS, app, main
 from infersim.cli.command import EXAMPLE_WIDTH, examples, help_text
 from infersim.cli.exits import MEANING, ExitCode
+from infersim.doctor import examine
 from infersim.tables import cell, flatten
 from test_microbench import synthetic
 
@@ -31,6 +33,7 @@ LLAMA = "meta-llama/Llama-3.1-8B"
 CONFIG = {"architectures": ["LlamaForCausalLM"], "hidden_size": 2048, "num_hidden_layers": 16, "num_attention_heads": 16,
           "num_key_value_heads": 4, "intermediate_size": 5632, "vocab_size": 32000, "hidden_act": "silu",
           "max_position_embeddings": 8192}  # fmt: skip
+EXAMINE = examine
 TRACES = Path(__file__).parent / "data" / "traces"
 
 
@@ -114,10 +117,17 @@ def hands_on(workshop: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr("infersim.planning.live_prices._gpuhunt", lambda providers: [live_offer()])
     monkeypatch.setattr("infersim.calibrate.write.calibrate", lambda *_, **__: fitted_sections())
     monkeypatch.setattr("infersim.validate.live.run_live", lambda **_: Live())
+    monkeypatch.setattr("infersim.doctor.examine", examined)
     points, tables = shipped_serving_points(), read_sample()
     monkeypatch.setattr("infersim.validate.serving.shipped_serving_points", lambda: points[::100])
     monkeypatch.setattr("infersim.validate.sample.read_sample", lambda: tables[::25])
     return workshop
+
+
+@functools.cache
+def examined() -> Any:
+    """This installation, looked at once for all tests of how that is shown."""
+    return EXAMINE()
 
 
 def live_offer() -> Any:
@@ -244,7 +254,8 @@ ANSWERS: dict[str, tuple[list[str], str | None]] = {
     "simulate rates": (["simulate", LLAMA, "-g", "L40S", "-r", "1,2", "-n", "40"], ""),
     "simulate capacity": (
         ["simulate", LLAMA, "-g", "L40S", "--capacity", "--target", "ttft_p95=1s", "-n", "60"], None),
-    "plan": (["plan", LLAMA, "-g", "RTX-PRO-6000-Blackwell,L40S", "-r", "4", "--verify", "0"], "options"),
+    "plan": (["plan", LLAMA, "-g", "RTX-PRO-6000-Blackwell", "-r", "4", "--verify", "0", "--max-gpus", "2", "--precision",
+              "bf16"], "options"),
     "compare": (["compare", LLAMA, "H100-SXM", "RTX-PRO-6000-Blackwell tp=2", "-r", "9", "--monte-carlo", "50"], "options"),
     "cost": (["cost", LLAMA, "-g", "L40S", "-r", "2"], None),
     "cost over months": (["cost", LLAMA, "-g", "L40S", "-r", "1", "--months", "3", "--growth", "10"], "months"),
@@ -276,7 +287,10 @@ def numbers_agree(text: str, value: Any) -> bool:
 
 
 @pytest.mark.parametrize("question", ANSWERS)
-def test_json_and_csv_agree(capsys: pytest.CaptureFixture[str], hands_on: Path, question: str) -> None:
+def test_json_and_csv_agree(
+    capsys: pytest.CaptureFixture[str], hands_on: Path, monkeypatch: pytest.MonkeyPatch, question: str
+) -> None:
+    monkeypatch.setattr("infersim.report.html.write_page", lambda *_: [])  # drawn in the examples
     arguments, place = ANSWERS[question]
     code, out, _ = run(capsys, *arguments, "--json")
     answer = json.loads(out, parse_constant=pytest.fail)
@@ -299,8 +313,9 @@ def test_json_and_csv_agree(capsys: pytest.CaptureFixture[str], hands_on: Path, 
 
 @pytest.mark.parametrize("question", ANSWERS)
 def test_answers_fit_eighty_columns_and_break_no_name(
-    capsys: pytest.CaptureFixture[str], hands_on: Path, question: str
+    capsys: pytest.CaptureFixture[str], hands_on: Path, monkeypatch: pytest.MonkeyPatch, question: str
 ) -> None:
+    monkeypatch.setattr("infersim.report.html.write_page", lambda *_: [])
     arguments, _ = ANSWERS[question]
     out = run(capsys, *arguments)[1]
     assert out.strip()
