@@ -95,6 +95,9 @@ def test_rows_in_passes(suffix: str, low: float, high: float) -> None:
         if row[2] == 131_072 and row[0] in {m + suffix for m in ("top_k", "top_p", "top_k_top_p")}
     ]
     assert rows
+    if not suffix:  # FlashInfer, 2025-03-10: more than half of the time of sampling in vLLM is saved
+        sorting = {row[:3]: row[3] for row in sampler_rows() if row[0].endswith("_sort")}
+        assert all(seconds < 0.5 * sorting[f"{name}_sort", batch, vocab] for name, batch, vocab, seconds in rows)
     assert all(low <= seconds / (4 * batch * vocab / 3.35e12) <= high for _, batch, vocab, seconds in rows)
 
 
@@ -104,7 +107,7 @@ def test_samplers_in_an_estimate() -> None:
         name: deployment(concurrency=256, sampler=name).tpot for name in ("greedy", "top_k_top_p", "top_k_top_p_sort")
     }
     assert tpot["greedy"] < tpot["top_k_top_p"] < tpot["top_k_top_p_sort"] - 1e-3
-    assert sampling_passes("greedy+penalties+logprobs").passes == 1 + 5 + 3
+    assert sampling_passes("greedy+penalties+logprobs").passes == 1 + 4 + 3
     assert deployment(sampler="top_p+penalties").tpot > deployment(sampler="top_p").tpot
     for wrong in ("top_q", "greedy+penalty", ""):
         with pytest.raises(SpecError, match="sampler"):
@@ -292,13 +295,16 @@ def test_forced_tokens_skip_steps() -> None:
 # -- comparisons -------------------------------------------------------------------------------------------------------
 
 
-def test_greedy_is_the_estimate() -> None:
+@pytest.mark.parametrize(
+    "options", [{}, {"num_requests": 320}, {"replicas": 2, "prefix_hit": 0.5}, {"concurrency": 600}]
+)
+def test_greedy_is_the_estimate(options: dict[str, Any]) -> None:
     """Without extras the comparison says what the deployment itself says."""
-    served = deployment(price_per_hour=2.0)
+    served = deployment(price_per_hour=2.0, **options)
     found = decode_with(served, DecodingMethod())
     assert (found.ttft, found.tpot, found.e2e) == pytest.approx((served.ttft, served.tpot, served.e2e))
     assert found.requests_per_second == pytest.approx(served.requests_per_second)
-    assert found.usd == pytest.approx(2.0 / 3600 / served.requests_per_second)
+    assert found.usd == pytest.approx(2.0 * served.devices / 3600 / served.requests_per_second)
     assert found.generated_tokens == found.output_tokens == 300
 
 
@@ -316,6 +322,13 @@ def test_laws_of_many_answers(n: int, users: int, cv: float) -> None:
     assert users == pytest.approx(more.requests_per_second * more.e2e)
     busy = more.requests_per_second * more.generated_tokens * more.tpot
     assert busy == pytest.approx(more.running, rel=0.05, abs=1.5)
+
+
+def test_slower_kernels() -> None:
+    """Batch-invariant kernels by a factor of the step that the user measured."""
+    plain, exact = one("greedy"), one({"sampler": "greedy", "step_factor": 1.5})
+    assert exact.tpot - plain.tpot == pytest.approx(0.5 * float(deployment().decode_step.seconds), rel=0.02)
+    assert exact.method.label == "greedy, step x 1.5"
 
 
 def test_thinking_costs_its_tokens() -> None:
@@ -428,6 +441,8 @@ def test_bad_specs(given: dict[str, Any], words: tuple[str, ...]) -> None:
 def test_what_cannot_be_decoded() -> None:
     with pytest.raises(DoesNotFitError, match="sequences of one request"):
         one({"sampler": "temperature", "answers": 1000}, output_tokens=4000)
+    with pytest.raises(SpecError, match="more than the 131,072"):
+        one({"sampler": "temperature", "thinking": 200_000})
     embedding = next(name for name in names("models") if infersim.load_model(name).task != "generate")
     with pytest.raises(UnsupportedError, match="does not generate"):
         decode_with(infersim.estimate(embedding, GPU, input_tokens=100), DecodingMethod())

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import infersim
-from infersim.errors import InferSimError, SpecError, UnknownNameError
+from infersim.errors import DoesNotFitError, InferSimError, SpecError, UnknownNameError
 from infersim.predict.estimate import Estimate
 from infersim.prompts.answer import answer
 from infersim.prompts.api import (
@@ -294,7 +294,7 @@ def test_static_first() -> None:
     assert found.saved_usd_per_day == pytest.approx(found.saved_seconds * found.deployment.price_per_hour * 3 * 24)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(
     tokens=st.lists(st.integers(1, 4000), min_size=1, max_size=4),
     variants=st.lists(st.integers(1, 2000), min_size=4, max_size=4),
@@ -427,6 +427,18 @@ def test_bad_layouts(given: dict[str, Any], words: tuple[str, ...]) -> None:
     assert all(word in str(error.value) for word in words), str(error.value)
 
 
+def test_prompts_that_cannot_be_served() -> None:
+    with pytest.raises(SpecError, match="more than the 131,072"):
+        answer({"segments": [{"name": "library", "tokens": 200_000}]}, deployment())
+    with pytest.raises(SpecError, match="no cache that prompts could share"):
+        answer({"segments": [SYSTEM]}, infersim.estimate("state-spaces/mamba2-2.7b", GPU))
+    few = deployment(knobs=infersim.EngineKnobs(num_gpu_blocks_override=200))
+    with pytest.raises(DoesNotFitError, match="holds"):
+        answer({"segments": [SYSTEM, TENANT]}, few)
+    window = answer({"segments": [SYSTEM, QUESTION]}, infersim.estimate("mistralai/Mistral-7B-v0.1", GPU))
+    assert window.now.hit_rate > 0.8
+
+
 def test_bad_numbers() -> None:
     with pytest.raises(SpecError, match="capacity"):
         characteristic_time(items(1.0, 1.0), -1)
@@ -451,7 +463,7 @@ def test_conversations_beside_the_simulator(
     knobs = infersim.EngineKnobs(num_gpu_blocks_override=blocks, enable_prefix_caching=True)
     served = deployment(knobs=knobs, input_tokens=system + said + new, output_tokens=output)
     traffic = Traffic.model_validate({
-        "input_tokens": new, "output_tokens": output, "arrivals": poisson(rate / turns), "num_requests": 9000,
+        "input_tokens": new, "output_tokens": output, "arrivals": poisson(rate / turns), "num_requests": 6000,
         "prefixes": {"tokens": system} if system else None, "sessions": {"turns": turns, "think": f"{think} s"},
     })  # fmt: skip
     simulated = simulate_deployment(served, traffic, seed=0)

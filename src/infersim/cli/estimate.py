@@ -31,7 +31,9 @@ def estimate(
     gpu_memory_utilization: o.GpuMemoryUtilization = None,
     max_model_len: o.MaxModelLen = None,
     enforce_eager: o.EnforceEager = False,
-    sampler: Annotated[str, o.option("greedy, temperature, top_k_top_p ...", o.ENGINE)] = "greedy",
+    sampler: Annotated[
+        str, o.option("greedy, temperature, top_p, top_k_top_p_sort ...; +penalties, +logprobs.", o.ENGINE)
+    ] = "greedy",
     input_tokens: o.InputTokens = 1024,
     output_tokens: o.OutputTokens = 256,
     concurrency: Annotated[float, o.option("Users in a closed loop.", o.LOAD, "--concurrency", "-c")] = 1,

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from infersim.errors import InferSimError
+from infersim.errors import DoesNotFitError, InferSimError
 from infersim.predict.estimate import Estimate
 from infersim.predict.speculation import last_paying_batch, resolve_drafter, speculative_gain
 from infersim.specs.library import names
@@ -78,7 +78,9 @@ def speculation_table(
     >>> rows[0].drafts, round(rows[0].tokens_per_step, 2), rows[0].alone > 1.5
     (3, 2.6, True)
     """
-    (decodes,) = deployment._steady().decode_batch
+    if deployment.state is None:
+        raise DoesNotFitError(str(deployment), shortfall=deployment.memory.shortfall)
+    (decodes,) = deployment.state.decode_batch
     batch, context = float(np.asarray(decodes.count)), float(np.asarray(decodes.cached))
     deployed = (deployment.model, deployment.parallelism, deployment.precision, deployment.machine)
     eager = deployment.knobs.enforce_eager

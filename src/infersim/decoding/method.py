@@ -21,7 +21,7 @@ from infersim.decoding.grammars import (
 )
 from infersim.decoding.outputs import Outputs, answer_tokens, any_correct, majority_correct
 from infersim.decoding.spec import DecodingMethod
-from infersim.errors import DoesNotFitError, UnsupportedError
+from infersim.errors import DoesNotFitError, SpecError, UnsupportedError
 from infersim.predict.estimate import Estimate
 from infersim.predict.latency import SteadyState, steady_state
 from infersim.predict.memory import memory_report
@@ -106,16 +106,20 @@ def decode_with(deployment: Estimate, method: DecodingMethod, output_tokens: Len
     n, workload = method.sequences, prepared.workload
     # beams end together: the width is one search, not several answers of their own length
     longest = outputs.longest_of(method.answers)
-    state, host = _state(prepared, method, outputs.mean, 1.0), 0.0
+    active, host = 1.0, 0.0
+    state = _state(prepared, method, outputs.mean, active)
     for _ in range(ROUNDS if longest > outputs.mean else 1):
         whole, one = (state.ttft + state.tpot * max(tokens - 1, 0.0) for tokens in (longest, outputs.mean))
-        state = _state(prepared, method, outputs.mean, float(one / whole))
+        active = float(one / whole)
+        state = _state(prepared, method, outputs.mean, active)
     tpot, added, sampled = _per_token(prepared, method, state, outputs.mean)
     if method.structured is not None:
         host = method.structured.new_grammars * _compile(method)
     ttft = float(state.ttft) + host
     e2e = ttft + tpot * max(longest - 1, 0.0)
-    rate = workload.concurrency / e2e
+    # Little's law; of a run that starts with a burst the rate is that of its steady part
+    steady = float(state.requests_per_second * state.e2e) / _users(prepared, n, active)
+    rate = workload.concurrency / e2e * steady
     cost = prepared.cost_per_second
     kept = copied_tokens if method.copied_cache else shared_tokens
     size = request_bytes(prepared.memory.rates, workload.input_tokens, n, outputs.mean, prepared.memory.block_size,
@@ -133,6 +137,10 @@ def _prepared(deployment: Estimate, method: DecodingMethod, outputs: Outputs) ->
     drafter, memory = deployment.drafter, deployment.memory
     parts = (deployment.model, deployment.parallelism, deployment.precision, deployment.machine)
     longest = workload.longest_sequence(True)
+    most = min(deployment.model.max_position_embeddings or math.inf, deployment.knobs.max_model_len or math.inf)
+    if longest > most:
+        raise SpecError(f"{method.label}: a mean of {longest:,.0f} tokens in and out is more than the {most:,.0f} that "
+                        f"{deployment.model.name} takes", field="methods")  # fmt: skip
     if method.speculation is not None:
         drafter = resolve_drafter(
             deployment.model,
@@ -176,13 +184,19 @@ def _state(prepared: Estimate, method: DecodingMethod, output: float, active: fl
     budget = float(knobs.max_num_batched_tokens or machine.max_num_batched_tokens)
     width = prepared.drafter.speculation.verified if prepared.drafter is not None else 1
     slots = float(knobs.max_num_seqs or min(machine.max_num_seqs, budget // width))
-    users = max(n * workload.concurrency / prepared.parallelism.replicas * active, 1.0)
+    in_step = workload.fixed_lengths and not machine.engine.mixed_batches
     return steady_state(
         prepared.model, prepared.parallelism, prepared.precision, machine, memory, knobs,
-        input_tokens=workload.input_tokens, output_tokens=output, users=users,
+        input_tokens=workload.input_tokens, output_tokens=output, users=_users(prepared, n, active),
+        burst_share=1.0 if in_step else workload.burst_share,
         cached_tokens=workload.cached_tokens, sampler=prepared.sampler, drafter=prepared.drafter, siblings=float(n),
         variants=(budget, slots, float(n * requests * memory.attention_ranks)),
     )  # fmt: skip
+
+
+def _users(prepared: Estimate, sequences: int, active: float) -> float:
+    """Sequences of a replica that are under way at a time, as users of a closed loop of sequences."""
+    return max(sequences * prepared.workload.concurrency / prepared.parallelism.replicas * active, 1.0)
 
 
 def _per_token(
@@ -195,7 +209,7 @@ def _per_token(
     eager = prepared.knobs.enforce_eager
     plain = predict_step(*deployed, (decodes,), machine, sampler=prepared.sampler, eager=eager)
     sampled = sum(float(part.seconds) for part in plain.parts() if part.name == "sampling")
-    step, added = float(plain.seconds), 0.0
+    step, factor, added = float(plain.seconds), method.step_factor, 0.0
     if method.beams > 1:
         moved = reorder_bytes(
             memory.rates,
@@ -211,14 +225,14 @@ def _per_token(
         masks = batch * (prepared.drafter.speculation.verified if prepared.drafter and state.drafting else 1)
         host = float(mask_seconds(_mask(method), max(masks, 1.0), method.structured.threads))
         copied = float(mask_bytes(prepared.model.vocab_size, masks)) / machine.host_copy_bandwidth
-        added += float(exposed_seconds(host, step, method.structured.overlapped)) + copied
+        added += float(exposed_seconds(host, factor * step, method.structured.overlapped)) + copied
     jumping = step
     if computed > 1:
         longer = (dataclasses.replace(decodes, new=computed, sampled=1.0),)
         jumping = float(predict_step(*deployed, longer, machine, sampler=prepared.sampler, eager=eager).seconds)
     per_step = tokens * float(state.tokens_per_step)
     stages = prepared.parallelism.pipeline
-    return float(state.tpot) / tokens + ((jumping - step) * stages + added) / per_step, added, sampled
+    return float(state.tpot) / tokens + ((factor * jumping - step) * stages + added) / per_step, added, sampled
 
 
 def _jump(method: DecodingMethod) -> tuple[float, float]:

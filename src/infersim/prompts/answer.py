@@ -15,7 +15,16 @@ from infersim.predict.estimate import Estimate
 from infersim.prompts.bill import ApiBill, api_bill
 from infersim.prompts.cache import hit_rate
 from infersim.prompts.layout import Prefix, best_order
-from infersim.prompts.serving import Caching, Point, caching, point, pool_hit_rate, prefill_seconds
+from infersim.prompts.serving import (
+    Caching,
+    Point,
+    caching,
+    point,
+    pool_hit_rate,
+    pool_of,
+    prefill_seconds,
+    with_prompt,
+)
 from infersim.prompts.spec import PromptLayout, read_layout
 
 SIZES = np.geomspace(0.02, 8.0, 18)
@@ -38,6 +47,11 @@ class PromptAnswer:
     @property
     def requests_per_second(self) -> float:
         return self.layout.requests_per_second or self.now.at.requests_per_second
+
+    @property
+    def served(self) -> Estimate:
+        """The deployment under this prompt, in the best order, with the hit rate that follows."""
+        return with_prompt(self.deployment, self.layout.tokens, self.best.cached_tokens)
 
     @property
     def replica_usd_per_second(self) -> float | None:
@@ -74,7 +88,8 @@ class PromptAnswer:
     @functools.cached_property
     def curve(self) -> dict[str, list[float]]:
         """Hit rate against cache size, as it stands and in the best order; the size in tokens of one replica."""
-        tokens = [float(self.deployment.memory.kv_tokens * size) for size in SIZES]
+        _, pool = pool_of(self.deployment, self.layout.tokens + self.deployment.workload.output_tokens)
+        tokens = [float(pool * size) for size in SIZES]
         found = {"cache_tokens": tokens}
         for name, one in (("hit_rate", self.now), ("best_hit_rate", self.best)):
             layout, busy = self.layout.ordered(one.names), one.at.e2e if math.isfinite(one.at.e2e) else 0.0
@@ -97,13 +112,17 @@ class PromptAnswer:
                 f"{', '.join(source.of)}: {source.ref} ({source.status})" for source in bill.scheme.sources
             )
             found.append(f"{bill.scheme.name}, {bill.scheme.date}: {refs}")
+        knob, engine = self.deployment.knobs.enable_prefix_caching, self.deployment.machine.engine
+        if not (engine.enable_prefix_caching if knob is None else knob):
+            found.append(f"prefix caching is off in this deployment of {engine.name}; the figures are of it turned on")
         found += [f"tier {tier.name}: given by the user" for tier in self.layout.tiers]
         return found + self.deployment.sources
 
     def to_dict(self) -> dict[str, Any]:
         """Plain numbers and strings; keys carry units."""
         found: dict[str, Any] = {
-            "deployment": self.deployment.describe(), "prompt_tokens": self.layout.tokens, "routing": self.layout.routing,
+            "deployment": self.deployment.describe(), "prompt_tokens": self.layout.tokens,
+            "kv_tokens": float(self.deployment.memory.kv_tokens), "routing": self.layout.routing,
             "requests_per_s": self.requests_per_second, "cacheable_segments": list(self.cacheable),
             "uncached": {
                 "ttft_s": _finite(self.uncached.ttft), "e2e_s": _finite(self.uncached.e2e),

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import numpy as np
 from pydantic import Field
 
-from infersim.prompts.cache import hit_rate, hit_rate_from_write
+from infersim.prompts.cache import hit_rate, hit_rate_from_write, kept_copies
 from infersim.specs.library import find, read_yaml, validate
 from infersim.specs.quantity import Seconds, Source, Spec
 
@@ -47,8 +47,6 @@ class ApiCache(Spec):
         a, misses = np.asarray(rate, dtype=float), 1.0 - np.asarray(self.hits(rate, changes))
         if not self.refreshed_on_use:
             return a * misses * self.ttl
-        from infersim.prompts.cache import kept_copies
-
         return kept_copies(rate, self.ttl, changes)
 
     @property

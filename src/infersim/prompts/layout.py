@@ -16,8 +16,8 @@ import numpy as np
 from infersim.prompts.cache import Array, Items, zipf
 from infersim.prompts.spec import PromptLayout, Segment
 
-CLASSES = 2000
-"""Classes of like popularity in which the variants of a prefix are counted, about."""
+CLASSES = 128
+"""Classes of like popularity in which combinations of variants are counted; their hit rates differ by less than 0.01 points."""
 
 
 @dataclass(frozen=True)
@@ -94,24 +94,27 @@ def prefix(layout: PromptLayout, names: tuple[str, ...]) -> Prefix:
     shares, counts = np.ones(1), np.ones(1)
     for part in parts:
         if part.name not in implied and isinstance(part.variants, int) and part.variants > 1:
-            each, many = zipf(part.variants, part.skew, CLASSES)
-            shares, counts = gathered(np.outer(shares, each).ravel(), np.outer(counts, many).ravel())
-    return Prefix(names, shares, counts, changes)
+            each, many = zipf(part.variants, part.skew)
+            if len(shares) > 1:
+                (shares, counts), (each, many) = gathered(shares, counts), gathered(each, many)
+            shares, counts = np.outer(shares, each).ravel(), np.outer(counts, many).ravel()
+    return Prefix(names, *(gathered(shares, counts) if len(shares) > 4000 else (shares, counts)), changes)
 
 
 def gathered(shares: Array, counts: Array, classes: int = CLASSES) -> tuple[Array, Array]:
-    """The same popularity in fewer classes: like shares together, their sum and their number kept.
+    """The same popularity in at most so many classes, even on a logarithmic scale: their sum and their number are kept.
 
-    >>> shares, counts = gathered(np.array([0.3, 0.1, 0.1]), np.array([1.0, 3.0, 4.0]))
+    >>> shares, counts = gathered(np.array([0.3, 0.1, 0.1]), np.array([1.0, 3.0, 4.0]), classes=2)
     >>> shares.tolist(), counts.tolist()
     ([0.3, 0.1], [1.0, 7.0])
     """
-    levels, place = np.unique(shares, return_inverse=True)
-    if len(levels) > classes:
-        edges = np.geomspace(levels[0], levels[-1], classes)
-        place = np.searchsorted(edges, shares)
-    number = np.bincount(place, weights=counts)
-    total = np.bincount(place, weights=shares * counts)
+    if len(shares) <= classes:
+        return shares, counts
+    levels = np.log(shares)
+    low, high = float(levels.min()), float(levels.max())
+    place = np.minimum(((levels - low) / max(high - low, 1e-12) * classes).astype(np.int64), classes - 1)
+    number = np.bincount(place, weights=counts, minlength=classes)
+    total = np.bincount(place, weights=shares * counts, minlength=classes)
     there = number > 0
     return np.asarray((total[there] / number[there])[::-1]), np.asarray(number[there][::-1])
 
@@ -154,12 +157,13 @@ def best_order(layout: PromptLayout, hit: Callable[[Prefix], float]) -> tuple[st
     n = len(segments)
     best: dict[int, tuple[float, tuple[int, ...]]] = {0: (0.0, ())}
     chances: dict[tuple[int, int], float] = {}
+    last_counts = any(segment.variants == "conversation" for segment in segments)
     for size in range(n):
         level: dict[int, tuple[float, tuple[int, ...]]] = {}
         for taken, (value, order) in best.items():
             for place in _next(segments, taken, size):
                 both = taken | 1 << place
-                known = (taken, place)
+                known = (taken, place) if last_counts else (both, 0)
                 if known not in chances:
                     chances[known] = hit(prefix(layout, tuple(segments[i].name for i in (*order, place))))
                 worth = value + segments[place].tokens * chances[known]

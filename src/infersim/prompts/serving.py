@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,7 +14,7 @@ from infersim.planning.service import service_curve
 from infersim.predict.estimate import Estimate
 from infersim.prompts.cache import Array, Items, characteristic_time, hit_rate, hit_tokens
 from infersim.prompts.layout import Prefix, block_sizes, prefixes, tree_items
-from infersim.prompts.spec import PromptLayout, Tier
+from infersim.prompts.spec import PromptLayout
 from infersim.prompts.tiers import reload_seconds
 from infersim.serving.traffic import Traffic
 
@@ -72,10 +71,8 @@ class TierHit:
     """To fetch what a request finds here on average where it finds all its cacheable prefix here."""
     recompute_seconds: float
     """To prefill that instead."""
-
-    @property
-    def pays(self) -> bool:
-        return self.reload_seconds < self.recompute_seconds
+    pays: bool
+    """Whether it is fetched; what lies in a tier that is too slow is computed again."""
 
 
 @dataclass(frozen=True)
@@ -105,21 +102,24 @@ def caching(layout: PromptLayout, deployment: Estimate) -> Caching:
     """The hit rate of ``layout`` as an outcome: Che's time of the pool and tiers, with what running requests hold.
 
     The KV pool keeps running requests and idle prefixes; what running ones hold is taken off by their latency, which in turn
-    depends on the hit rate. Not counted: preemption, which a pool hardly larger than what runs does not escape; layers that keep a
-    window; copies of blocks between replicas.
+    depends on the hit rate. Not counted: preemption, which a pool hardly larger than what runs does not escape; copies of
+    blocks between replicas or ranks.
     """
     if not deployment.fits:
         raise DoesNotFitError(str(deployment), shortfall=deployment.memory.shortfall)
     memory, replicas = deployment.memory, deployment.parallelism.replicas
-    if not memory.rates.per_token:
-        raise SpecError(f"{deployment.model.name} keeps no cache that grows with the prompt", field="segments")
     tokens, outputs, block = float(layout.tokens), deployment.workload.output_tokens, memory.block_size
-    per_token = memory.rates.per_token * deployment.parallelism.devices_per_replica
-    pool = layout.cache / per_token if layout.cache else memory.kv_tokens
+    each, held = pool_of(deployment, tokens + outputs)
+    per_token = each * deployment.parallelism.devices_per_replica / memory.attention_ranks
+    pool = layout.cache / per_token if layout.cache else held
     pooled = _pooled(layout, deployment)
     sizes = [pooled * size / block for size in (pool, *(tier.capacity / per_token for tier in layout.tiers))]
-    counts = block_sizes(layout, block)
+    spans = block_sizes(layout, block) * block
     found = prefixes(layout)
+    findable = sum(
+        span for span, one in zip(spans.tolist(), found, strict=True) if one.turns or np.isfinite(one.changes)
+    )
+    fetch = _fetch(layout, deployment, findable, each)
     at = point(deployment, tokens, 0.0, layout.requests_per_second)
     cached, hits, times = 0.0, np.zeros((len(sizes), len(found))), [0.0] * len(sizes)
     for _ in range(ROUNDS):
@@ -127,19 +127,49 @@ def caching(layout: PromptLayout, deployment: Estimate) -> Caching:
         wanted = tree_items(layout, rate, block, outputs)
         busy = at.e2e if math.isfinite(at.e2e) else 0.0
         times = [characteristic_time(wanted, total, busy) for total in np.cumsum(sizes).tolist()]
-        hits = np.array([_hits(found, time + busy, rate) for time in times])
-        paying = _paying(layout, deployment, hits, counts * block, per_token)
-        cached = float(hit_tokens(paying @ (counts * block), tokens))
+        reached = np.array([_hits(found, time + busy, rate) for time in times])
+        hits = np.maximum(np.diff(reached, axis=0, prepend=0.0), 0.0)
+        paying = sum(hits[tier] for tier in range(len(sizes)) if fetch.pays(tier))
+        cached = float(hit_tokens(paying @ spans, tokens))
         at = point(deployment, tokens, cached, layout.requests_per_second)
-    tiers = _tiers(layout, deployment, hits, times, counts * block, per_token)
-    fetching = sum(
-        tier.reload_seconds * tier.share * tokens / max(float((counts * block * (hits[-1] > 0)).sum()), 1.0)
-        for tier in tiers[1:] if tier.pays
-    )  # fmt: skip
+    names = ("device memory", *(tier.name for tier in layout.tiers))
+    tiers = tuple(
+        TierHit(
+            name, float(hits[tier] @ spans) / tokens, times[tier], fetch.reload[tier], fetch.recompute, fetch.pays(tier)
+        )
+        for tier, name in enumerate(names)
+    )
+    fetching = sum(one.reload_seconds * one.share * tokens / max(findable, 1.0) for one in tiers if one.pays)
     return Caching(
-        layout.names, tuple(paying.tolist()), tokens, cached, tiers, at, at.ttft + fetching,
+        layout.names, tuple(np.asarray(paying).tolist()), tokens, cached, tiers, at, at.ttft + fetching,
         prefill_seconds(deployment, tokens, cached),
     )  # fmt: skip
+
+
+def pool_of(deployment: Estimate, length: float) -> tuple[float, float]:
+    """(cache bytes of a token on one device, tokens that a replica's pools hold) for requests of ``length`` tokens in all.
+
+    Layers that keep a window only add what they keep of such a request. Raises SpecError where the model takes no request that
+    long or keeps no cache that prompts could share, DoesNotFitError where the pool does not hold one.
+    """
+    memory, model = deployment.memory, deployment.model
+    longest = min(model.max_position_embeddings or math.inf, deployment.knobs.max_model_len or math.inf)
+    if length > longest:
+        raise SpecError(f"prompt and output of {length:,.0f} tokens are more than the {longest:,.0f} that {model.name} takes",
+                        field="segments")  # fmt: skip
+    rates = memory.rates
+    if not rates.per_token and not rates.windows:
+        raise SpecError(f"{model.name} keeps no cache that prompts could share", field="segments")
+    each, held = rates.per_token, memory.kv_tokens
+    if rates.windows:
+        each = float(rates.bytes(length, block_size=memory.block_size) - rates.per_sequence) / length
+        held = memory.attention_ranks * memory.kv_pool / each
+    if length > held:
+        raise DoesNotFitError(
+            f"a request of {length:,.0f} tokens does not fit into the {held:,.0f} that {deployment.describe()} holds",
+            shortfall=(length - held) * each,
+        )
+    return each, held
 
 
 def pool_hit_rate(layout: PromptLayout, deployment: Estimate, capacity: float, rate: float, busy: float) -> float:
@@ -162,52 +192,25 @@ def _pooled(layout: PromptLayout, deployment: Estimate) -> int:
     return deployment.parallelism.replicas if layout.routing == "prefix_aware" else 1
 
 
-def _bandwidth(tier: Tier, deployment: Estimate) -> float:
-    return tier.bandwidth or deployment.machine.host_copy_bandwidth
+@dataclass(frozen=True)
+class _Fetch:
+    """What fetching the cacheable prefix of a layout takes of each tier, the first being the pool itself [s]."""
+
+    reload: tuple[float, ...]
+    recompute: float
+
+    def pays(self, tier: int) -> bool:
+        return tier == 0 or self.reload[tier] < self.recompute
 
 
-def _fetch(layout: PromptLayout, deployment: Estimate, tokens: float, per_token: float) -> list[tuple[float, float]]:
-    """(reload, recompute) seconds of a prefix of ``tokens`` for each tier; nothing to fetch from the first."""
+def _fetch(layout: PromptLayout, deployment: Estimate, tokens: float, each: float) -> _Fetch:
+    """``tokens`` of ``each`` bytes on a device, copied from a tier to every device at once, or prefilled again."""
     if tokens < 1:
-        return [(0.0, 0.0)] * (1 + len(layout.tiers))
-    devices = deployment.parallelism.devices_per_replica
-    again = prefill_seconds(deployment, layout.tokens) - prefill_seconds(
-        deployment, layout.tokens, min(tokens, layout.tokens - 1)
-    )
-    reload = [
-        float(reload_seconds(tokens * per_token / devices, _bandwidth(tier, deployment), tier.latency))
-        for tier in layout.tiers
-    ]
-    return [(0.0, again), *((seconds, again) for seconds in reload)]
-
-
-def _paying(layout: PromptLayout, deployment: Estimate, hits: Array, tokens: Array, per_token: float) -> Array:
-    """Chance by segment that its blocks are found where fetching pays: what lies in a tier that does not is computed again."""
-    total: Array = hits[0].copy()
-    if len(hits) > 1:
-        times = _fetch(layout, deployment, float((tokens * (hits[-1] > 0)).sum()), per_token)
-        for tier in range(1, len(hits)):
-            if times[tier][0] < times[tier][1]:
-                total += np.maximum(hits[tier] - hits[tier - 1], 0.0)
-    return total
-
-
-def _tiers(
-    layout: PromptLayout,
-    deployment: Estimate,
-    hits: Array,
-    times: Sequence[float],
-    tokens: Array,
-    per_token: float,
-) -> tuple[TierHit, ...]:
-    whole = float((tokens * (hits[-1] > 0)).sum())
-    fetch = _fetch(layout, deployment, whole, per_token)
-    names = ("device memory", *(tier.name for tier in layout.tiers))
-    each = np.diff(hits, axis=0, prepend=0.0) @ tokens / layout.tokens
-    return tuple(
-        TierHit(name, float(share), float(time), *seconds)
-        for name, share, time, seconds in zip(names, each, times, fetch, strict=True)
-    )
+        return _Fetch((0.0,) * (1 + len(layout.tiers)), 0.0)
+    without = prefill_seconds(deployment, layout.tokens, min(tokens, layout.tokens - 1))
+    host = deployment.machine.host_copy_bandwidth
+    reload = (float(reload_seconds(tokens * each, tier.bandwidth or host, tier.latency)) for tier in layout.tiers)
+    return _Fetch((0.0, *reload), prefill_seconds(deployment, layout.tokens) - without)
 
 
 def traffic_items(traffic: Traffic, rate: float, block_size: int) -> Items:

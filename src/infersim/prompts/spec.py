@@ -7,6 +7,8 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from infersim.errors import did_you_mean
+from infersim.planning.allocation import TokenPrices
+from infersim.prompts.api import load_api_cache
 from infersim.specs.quantity import Bandwidth, Bytes, Seconds, Spec
 
 Usd = Annotated[float, Field(ge=0, le=1e6)]
@@ -79,6 +81,15 @@ class ApiTerms(Spec):
     input_usd: Usd
     output_usd: Usd
 
+    @property
+    def prices(self) -> TokenPrices:
+        """USD per million tokens of input, input found in the cache, and output; writing to the cache is not among them.
+
+        >>> ApiTerms(scheme="openai-gpt-5", input_usd=1.25, output_usd=10.0).prices
+        TokenPrices(input=1.25, cached_input=0.125, output=10.0)
+        """
+        return TokenPrices(self.input_usd, load_api_cache(self.scheme).read * self.input_usd, self.output_usd)
+
 
 class PromptLayout(Spec):
     """A prompt of ``segments`` in their order, asked ``requests_per_second``, and the caches it may be found in.
@@ -93,7 +104,7 @@ class PromptLayout(Spec):
     (1800, ('system', 'question'))
     """
 
-    segments: Annotated[tuple[Segment, ...], Field(min_length=1, max_length=12)]
+    segments: Annotated[tuple[Segment, ...], Field(min_length=1, max_length=10)]
     requests_per_second: Annotated[float, Field(gt=0, le=1e9)] | None = None
     cache: Bytes | None = None
     tiers: tuple[Tier, ...] = ()

@@ -19,7 +19,7 @@ class Sweep:
     """Points that were asked for, where the manifest tells it."""
     columns: Mapping[str, Any]
     fields: tuple[str, ...]
-    """What was swept, by dotted name."""
+    """What was swept: those that the manifest names, or where it names none the dotted columns."""
     figures: tuple[str, ...]
     """What came out, with units in the names."""
     reasons: Mapping[str, int]
@@ -54,7 +54,8 @@ def read_sweep(folder: Path) -> Sweep:
     if "error" in rows.column_names:
         counted = rows.column("error").drop_null().value_counts().to_pylist()
         reasons = {str(one["values"]): one["counts"] for one in counted}
-    fields = tuple(name for name in rows.column_names if "." in name)
+    named = manifest.get("fields") if isinstance(manifest, dict) else None
+    fields = tuple(n for n in rows.column_names if (n in named if isinstance(named, list) else "." in n))
     kinds = {name: rows.schema.field(name).type for name in rows.column_names}
     plain = {name for name, kind in kinds.items() if pa.types.is_floating(kind) or pa.types.is_integer(kind)}
     numeric = [name for name in rows.column_names if name in plain and name not in (*fields, "point")]

@@ -64,7 +64,7 @@ def scenario_schema() -> Json:
 def sweep_spec() -> type[Spec] | None:
     """The model of the section ``sweep``."""
     try:
-        found: type[Spec] = questions.load("infersim.scenario.sweeps.spec:SweepSpec")
+        found: type[Spec] = questions.load("scenario.sweeps.spec:SweepSpec")
     except ModuleNotFoundError:
         return None
     return found

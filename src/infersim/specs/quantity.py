@@ -57,7 +57,11 @@ class Quantity:
         """Text: a number and one of the spellings of the unit."""
         spellings = "|".join(re.escape(name) for name in sorted(units.UNITS[self.unit], key=len, reverse=True))
         number = r"[+]?([0-9][0-9_]*\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?"
-        return {"type": "string", "pattern": rf"^\s*{number}\s*({spellings})\s*$", "examples": [units.EXAMPLES[self.unit]]}
+        return {
+            "type": "string",
+            "pattern": rf"^\s*{number}\s*({spellings})\s*$",
+            "examples": [units.EXAMPLES[self.unit]],
+        }
 
 
 Bytes = Annotated[float, Quantity("B")]

@@ -83,10 +83,12 @@ class SweepSpec(Spec):
                 )
         elif self.points is not None:
             raise ValueError(f"points: of a {self.design} are counted, not given; it has {self.size:,}")
-        if self.size > MOST_POINTS:
-            raise ValueError(
-                f"{self.design}: has {self.size:,} points, {MOST_POINTS:,} at most; take fewer values, or draw random points"
-            )
+        if self.grid is not None:
+            most = math.prod(axis.points if isinstance(axis, Steps) else len(axis) for axis in self.grid.values())
+            if most > MOST_POINTS:
+                raise ValueError(
+                    f"grid: has {most:,} points, {MOST_POINTS:,} at most; take fewer values, or draw random points"
+                )
         if self.list is not None and len({frozenset(row) for row in self.list}) > 1:
             raise ValueError("list: every point names the same fields")
         if self.list is not None and not self.list[0]:

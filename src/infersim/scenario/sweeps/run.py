@@ -13,7 +13,7 @@ from infersim.errors import SpecError, UnknownNameError
 from infersim.scenario.places import Fields, place_of, plain
 from infersim.scenario.scenario import Scenario, resolve
 from infersim.scenario.setup import OF_THE_FILE
-from infersim.scenario.sweeps.backends import answered
+from infersim.scenario.sweeps.backends import answered, check_backend
 from infersim.scenario.sweeps.design import SweepSpec
 from infersim.scenario.sweeps.result import SweepResult
 from infersim.scenario.sweeps.solve import ARRAYS, Task, takes_arrays
@@ -55,6 +55,7 @@ def run_sweep(
     ...     found.rows, found.failed, bool(found.to_frame()["tpot_s"].is_monotonic_increasing)
     (3, 0, True)
     """
+    check_backend(backend, workers, address)
     base = scenario.tree if isinstance(scenario, Scenario) else Fields(scenario)
     spec = read_design(base, design)
     try:
@@ -73,9 +74,9 @@ def run_sweep(
     now = 0
     if progress is not None:
         progress(done, spec.size)
-    missing = ((chunk, *store.bounds(chunk)) for chunk in range(store.chunks) if chunk not in before)
+    missing = [(chunk, *store.bounds(chunk)) for chunk in range(store.chunks) if chunk not in before]
     try:
-        if len(before) < store.chunks:
+        if missing:
             with closing(answered(task, missing, backend=backend, workers=workers, address=address)) as parts:
                 for chunk, rows in parts:
                     store.write(chunk, rows)
