@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -347,8 +349,9 @@ def errand_pictures(told: dict[str, Any], prefix: str) -> list[Picture]:
 
 
 def test_a_layer_is_one_line_and_everything_works_with_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    here = __name__
-    line = Question("errand", f"{here}:Errand", f"{here}:run_errand", f"{here}:errand_pictures")
+    here = SimpleNamespace(Errand=Errand, run_errand=run_errand, errand_pictures=errand_pictures)
+    monkeypatch.setitem(sys.modules, "infersim.errands", here)
+    line = Question("errand", "errands:Errand", "errands:run_errand", "errands:errand_pictures")
     monkeypatch.setitem(questions.LAYERS, "errands", line)
     text = {
         **CHAT,
