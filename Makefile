@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test bench accuracy clean
+.PHONY: demo test docs docs-shown bench accuracy clean
 
 demo: $(VENV)/.installed
 	$(BIN)/infersim estimate meta-llama/Llama-3.1-70B-Instruct --gpu H100-SXM --tp 4 --precision fp8 \
@@ -14,6 +14,13 @@ test: $(VENV)/.installed-test
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/pytest -n auto
+
+docs: $(VENV)/.installed-docs
+	$(BIN)/sphinx-build -W --keep-going -n -q -b html docs docs/_build/html
+	@echo "open docs/_build/html/index.html"
+
+docs-shown: $(VENV)/.installed-test ## put into the pages what their commands print now
+	for page in docs/*.md docs/howto/*.md docs/physics/*.md docs/reference/*.md; do $(BIN)/python docs/_ext/blocks.py $$page || exit 1; done
 
 bench: $(VENV)/.installed
 	$(BIN)/python benchmarks/speed.py
@@ -35,5 +42,9 @@ $(VENV)/.installed-test: pyproject.toml $(BIN)/python
 	$(BIN)/python -m pip install --quiet -e ".[test]"
 	touch $@ $(VENV)/.installed
 
+$(VENV)/.installed-docs: pyproject.toml $(BIN)/python
+	$(BIN)/python -m pip install --quiet -e ".[docs]"
+	touch $@ $(VENV)/.installed
+
 clean:
-	rm -rf $(VENV) dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) dist build docs/_build docs/generated .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -22,7 +22,12 @@ import psutil
 
 import infersim
 
-BASE = {"name": "a million", "model": "meta-llama/Llama-3.1-70B", "hardware": "H100-SXM", "deployment": {"precision": "fp8"}}
+BASE = {
+    "name": "a million",
+    "model": "meta-llama/Llama-3.1-70B",
+    "hardware": "H100-SXM",
+    "deployment": {"precision": "fp8"},
+}
 FIELDS = {
     "hardware": ["H100-SXM", "H200-SXM", "L40S"],
     "deployment.tensor_parallel": [1, 2, 4, 8],
@@ -61,7 +66,9 @@ def measure(points: int, backend: str, folder: Path) -> str:
     watch = Watch()
     watch.start()
     before, started = resource.getrusage(resource.RUSAGE_SELF), time.perf_counter()
-    found = infersim.run_sweep(BASE, {"random": FIELDS, "points": points, "seed": 1}, folder, backend=backend, workers=WORKERS)
+    found = infersim.run_sweep(
+        BASE, {"random": FIELDS, "points": points, "seed": 1}, folder, backend=backend, workers=WORKERS
+    )
     wall = time.perf_counter() - started
     watch.over.set()
     watch.join()

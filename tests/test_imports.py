@@ -19,7 +19,7 @@ FLOORS = {
     "planning": 6, "decoding": 6, "prompts": 6, "adapters": 6, "retrieval": 6,
     "agents": 7, "rag": 7, "decide": 7,
     "scenario": 8,
-    "validate": 9, "report": 9, "plot": 9, "cli": 10,
+    "validate": 9, "report": 9, "plot": 9, "doctor": 9, "cli": 10,
     "__main__": 11, "__init__": 11,
 }  # fmt: skip
 SEPARATE = {frozenset({"ops", "machine"})}

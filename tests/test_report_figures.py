@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 
 import infersim
-from infersim import Traffic, estimate, plan, simulate
+from infersim import Traffic, agents, estimate, plan, simulate
+from infersim.adapters import many, quantisation
+from infersim.agents import AgentAnswer
 from infersim.errors import SpecError
 from infersim.planning.service import service_curve
 from infersim.report.figures.style import RESOURCES, apart, quantity_axis
@@ -75,12 +77,44 @@ def test_every_public_figure_is_drawn_and_its_axes_are_labelled(answer: Any, run
         "tornado": plot.tornado([("price", 2.0, 4.0)], base=3.0),
         "predicted_against_measured": plot.predicted_against_measured(rows),
         "sweep_points": plot.sweep_points([1, 2], [3, 4], xlabel="workload.concurrency", ylabel="tpot_s"),
+        "task_distribution": plot.task_distribution(agent_answer(), metric="usd"),
+        "state_times": plot.state_times(agent_answer()),
+        "scheme_comparison": plot.scheme_comparison(quantisation.answer(None, answer)),
+        "adapters_and_room": plot.adapters_and_room(many.answer({"count": 300, "skew": 1.0}, answer)),
     }
     assert set(drawn) == set(plot.__all__)
     for name, axes in drawn.items():
         assert axes.get_xlabel(), name
         assert axes.get_ylabel() or len(axes.get_yticklabels()) > 0 or name == "memory_parts", name
         assert axes.has_data(), name
+
+
+def agent_answer() -> AgentAnswer:
+    tool = {
+        "kind": "tool",
+        "time": {"exponential": {"mean": "2 s"}},
+        "price": "0.01 USD",
+        "next": {"look": 0.7, "success": 0.3},
+    }
+    return agents.answer({"start": "look", "states": {"look": tool}}, runs=2000)
+
+
+def test_figures_of_agents_and_adapters_show_what_is_asked(answer: Any) -> None:
+    told = agent_answer()
+    axes = plot.task_distribution(told, metric="elapsed_s")
+    assert sum(bar.get_height() * 1.0 for bar in axes.patches) == pytest.approx(99.5, abs=0.6)
+    assert "mean 6.67 s" in _texts(axes)
+    assert _texts(axes) == _texts(plot.task_distribution(told.to_dict()))
+    assert "100%, 3.33 visits" in _texts(plot.state_times(told))
+    with pytest.raises(SpecError, match="no distribution of 'usdd' is kept; did you mean 'usd'"):
+        plot.task_distribution(told, metric="usdd")
+    schemes = quantisation.answer({"schemes": ["fp8", "nvfp4"]}, answer)
+    axes = plot.scheme_comparison(schemes)
+    assert len(axes.patches) == 4  # nvfp4 does not run on an H100
+    for bar, most in zip(axes.patches[:2], axes.lines[0].get_xdata(), strict=True):
+        assert bar.get_width() <= most * (1 + 1e-9)
+    room = plot.adapters_and_room(many.answer({"count": 300}, answer))
+    assert np.all(np.diff(room.lines[0].get_ydata()) <= 0)
 
 
 def test_a_figure_is_drawn_on_the_axes_that_are_given(answer: Any) -> None:

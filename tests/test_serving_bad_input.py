@@ -273,7 +273,7 @@ def test_help_fits_eighty_columns_with_every_flag_in_full() -> None:
     text = CliRunner().invoke(app, ["simulate", "--help"], env={"COLUMNS": "80", "TERMINAL_WIDTH": "80"}).output
     assert max(map(len, text.splitlines())) <= 80
     command: Any = get_command(app)
-    for parameter in command.commands["simulate"].params:
+    for parameter in command.get_command(None, "simulate").params:
         assert all(flag in text for flag in [*parameter.opts, *parameter.secondary_opts] if flag.startswith("-"))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 
 from infersim.serving.arrivals import ClosedLoop, poisson
@@ -202,3 +203,21 @@ def test_swap_saves_the_recomputation() -> None:
     assert swapped.totals[0].swapped_tokens > 0.05 * prompts
     assert swapped.requests_per_second > 1.02 * recomputed.requests_per_second
     assert full.columns["finish_s"] == pytest.approx(recomputed.columns["finish_s"])
+
+
+def test_sessions_begin_with_a_prompt_of_their_own_and_pause_as_their_tools_do() -> None:
+    """Context growth of an agent: prompt of turn i is S0 + (i - 1) (delta + output), pauses are the tool's time."""
+    traffic = Traffic(input_tokens=500, output_tokens=1, num_requests=30, arrivals=ClosedLoop(concurrency=1),
+                      sessions=Sessions(turns=10, first_tokens=2000, think={"fixed": {"seconds": "3 s"}}))  # type: ignore[arg-type]  # fmt: skip
+    result = run(traffic)
+    prompts, sessions = result.columns["prompt_tokens"], np.asarray(result.records.session)
+    assert prompts[:10].tolist() == [2000 + 501 * turn for turn in range(10)]
+    assert np.bincount(sessions).tolist() == [10, 10, 10]
+    gaps = result.columns["arrival_s"][1:10] - result.columns["finish_s"][:9]
+    assert gaps == pytest.approx(3.0)
+
+
+def test_a_shared_prefix_stands_once_in_a_conversation() -> None:
+    traffic = Traffic(input_tokens=300, output_tokens=100, num_requests=5, sessions=Sessions(turns=5),
+                      prefixes=SharedPrefixes(tokens=2000))  # fmt: skip
+    assert run(traffic).columns["prompt_tokens"].tolist() == [2300 + 400 * turn for turn in range(5)]

@@ -147,7 +147,7 @@ def test_report_stands_alone(tmp_path: Path, kernels: list[Comparison], serving:
     for picture in ("report-kernels-scatter.png", "report-kernels-errors.png"):
         assert (tmp_path / picture).read_bytes()[:4] == b"\x89PNG"
         assert f"]({picture})" in (tmp_path / "report.md").read_text()
-    assert not list(tmp_path.glob("*.part"))
+    assert not list(tmp_path.glob(".*"))
 
 
 def run(*arguments: str) -> int:

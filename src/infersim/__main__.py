@@ -1,5 +1,5 @@
 """``python -m infersim``."""
 
-from infersim.cli.app import main
+from infersim.cli.start import main
 
 main()

@@ -19,6 +19,7 @@ import numpy as np
 
 from infersim.calibrate.measurements import KernelTable, Kind
 from infersim.errors import SpecError, did_you_mean
+from infersim.files import write_text
 
 KINDS: tuple[str, ...] = get_args(Kind)
 TEXT = ("kind", "device", "engine", "version", "kernel", "source")
@@ -40,9 +41,7 @@ def write_kernels(path: Path, tables: Iterable[KernelTable]) -> None:
         for row, seconds in enumerate(table.seconds):
             sizes = {axis: f"{column[row]:.15g}" for axis, column in table.shape.items()}
             writer.writerow(fixed | sizes | {"seconds": f"{seconds:.9g}"})
-    part = path.with_name(path.name + ".part")
-    part.write_text(text.getvalue(), encoding="utf-8")
-    part.replace(path)
+    write_text(path, text.getvalue())
 
 
 def read_kernels(path: Path) -> list[KernelTable]:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from typing import Literal
 
-from infersim.errors import SpecError, UnknownNameError
+from infersim.errors import SpecError
 from infersim.microbench.cases import Gemm, HostCopy, Launch, Stream
 from infersim.microbench.results import Results
+from infersim.specs.driver_names import accelerator_called
 from infersim.specs.engine import EngineSpec
 from infersim.specs.hardware import Accelerator, MatrixUnit
 from infersim.specs.library import load_accelerator, validate
@@ -26,10 +27,9 @@ def accelerator_of(results: Results, device: str | None = None) -> tuple[Acceler
     if device is not None:
         return load_accelerator(device), True
     if results.device != "cpu":
-        try:
-            return load_accelerator(told.removeprefix("NVIDIA ").removeprefix("AMD ")), True
-        except UnknownNameError:
-            pass
+        known = accelerator_called(told, results.environment.get("device_memory_bytes"))
+        if known is not None:
+            return known, True
     return _measured_accelerator(results, told), False
 
 

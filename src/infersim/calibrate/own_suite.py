@@ -20,7 +20,8 @@ from infersim.calibrate.measurements import KernelTable, Kind, shape_hash
 from infersim.calibrate.own_device import accelerator_of, engine_of
 from infersim.calibrate.sections import Section, section_key
 from infersim.calibrate.surface import fit_surface, knots_for
-from infersim.calibrate.write import write_calibration, write_text
+from infersim.calibrate.write import write_calibration
+from infersim.files import safe_file_name, write_text
 from infersim.machine.calibration import LIBRARIES
 from infersim.machine.kernels.attention import (
     ATTENTION_AXES,
@@ -285,7 +286,7 @@ def write_own(folder: Path, own: Own) -> list[Path]:
         specs.append(("accelerators", own.accelerator))
     written = []
     for kind, spec in specs:
-        path = folder / kind / f"{spec.name}.yaml"
+        path = folder / kind / safe_file_name(f"{spec.name}.yaml")
         plain = spec.model_dump(mode="json", exclude_none=True, exclude_defaults=True)
         write_text(path, yaml.safe_dump(plain, sort_keys=False, width=120))
         written.append(path)

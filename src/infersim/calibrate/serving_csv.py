@@ -18,6 +18,7 @@ from typing import Any
 
 from infersim.calibrate.measurements import ServingPoint
 from infersim.errors import SpecError, did_you_mean
+from infersim.files import replace_file
 from infersim.specs.deployment import EngineKnobs, Parallelism
 from infersim.specs.library import validate
 
@@ -46,9 +47,7 @@ def write_serving_points(path: Path, points: Iterable[ServingPoint]) -> None:
     writer.writeheader()
     writer.writerows(rows)
     data = text.getvalue().encode()
-    part = path.with_name(path.name + ".part")
-    part.write_bytes(gzip.compress(data, mtime=0) if path.suffix == ".gz" else data)
-    part.replace(path)
+    replace_file(path, lambda part: part.write_bytes(gzip.compress(data, mtime=0) if path.suffix == ".gz" else data))
 
 
 def read_serving_points(path: Path) -> list[ServingPoint]:

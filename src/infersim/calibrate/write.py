@@ -17,6 +17,7 @@ from infersim.calibrate.sections import Section, fit_tables, section_key
 from infersim.calibrate.silicon_dense import dense_tables
 from infersim.calibrate.silicon_more import FOLDERS, data_folder, more_tables
 from infersim.calibrate.silicon_passes import count_unread, quantise_tables
+from infersim.files import replace_file, safe_file_name, write_text
 from infersim.machine.calibration import ENGINES, POOLED, SURFACE_UNIT
 from infersim.machine.surface import SurfaceSum
 
@@ -150,25 +151,19 @@ def write_calibration(
                 lines.append(f"        - {{axes: [{', '.join(part.axes)}], shape: {shape}}}")
                 knots += [np.asarray(grid, dtype=np.float32) for grid in part.knots]
                 values.append(np.round(part.values.ravel() / SURFACE_UNIT).astype(np.int16))
-    path = target / f"{device}.{engine}.yaml"
-    packed = path.with_suffix(".npz.part")
-    with packed.open("wb") as file:
-        np.savez_compressed(
-            file,
-            knots=np.concatenate(knots or [np.empty(0, np.float32)]),
-            values=np.concatenate(values or [np.empty(0, np.int16)]),
-        )
-    packed.replace(path.with_suffix(".npz"))
+    path = target / safe_file_name(f"{device}.{engine}.yaml")
+
+    def write(part: Path) -> None:
+        with part.open("wb") as file:
+            np.savez_compressed(
+                file,
+                knots=np.concatenate(knots or [np.empty(0, np.float32)]),
+                values=np.concatenate(values or [np.empty(0, np.int16)]),
+            )
+
+    replace_file(path.with_suffix(".npz"), write)
     write_text(path, "\n".join(lines) + "\n")
     return path
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a text file, its folder included; it replaces an older one only when it is complete."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
-    part.write_text(text, encoding="utf-8")
-    part.replace(path)
 
 
 def _number(value: float) -> str:

@@ -1,50 +1,56 @@
 """The command line put together: arguments in, one screen, one JSON object or one table out. No arithmetic.
 
-A new command is a function in a file of this folder and a line in ``COMMANDS``; ``options.py`` and ``output.py`` hold what it shares.
+A new command is a file of this folder with a function of its name, and that name in ``COMMANDS``; ``options.py`` and ``output.py``
+hold what it shares.
 """
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from infersim._version import __version__
 from infersim.cli import command, options
-from infersim.cli.bench import bench
-from infersim.cli.calibrate import calibrate
-from infersim.cli.calibrations import calibrations
-from infersim.cli.compare import compare
-from infersim.cli.cost import cost
-from infersim.cli.estimate import estimate
 from infersim.cli.exits import ExitCode, epilog
-from infersim.cli.hardware import hardware
-from infersim.cli.launch import launch
-from infersim.cli.models import models
 from infersim.cli.output import Manner, manner, utf8_where_piped
-from infersim.cli.plan import plan
-from infersim.cli.prices import prices
-from infersim.cli.report import report
-from infersim.cli.run import run
-from infersim.cli.simulate import simulate
-from infersim.cli.size import size
-from infersim.cli.sweep import sweep
-from infersim.cli.validate import validate
 from infersim.errors import DoesNotFitError, InferSimError, NoPlanError
 
 COMMANDS = {
-    "Predict": (estimate, simulate),
-    "Decide": (plan, compare, cost, size),
-    "Work from a file": (run, sweep),
-    "Hand over": (launch, report),
-    "On file": (models, hardware, prices, calibrations),
-    "Measure": (bench, calibrate, validate),
+    "Predict": ("estimate", "simulate"),
+    "Decide": ("plan", "compare", "cost", "size", "decide"),
+    "Work from a file": ("init", "run", "sweep", "diff", "schema"),
+    "Hand over": ("launch", "report"),
+    "On file": ("models", "hardware", "prices", "calibrations"),
+    "Measure": ("bench", "calibrate", "validate"),
+    "This installation": ("doctor",),
 }
-"""Every command, under the heading of ``infersim --help`` that lists it."""
+"""Every command under its heading in ``infersim --help``: a file of this folder with a function of the same name."""
+
+PANELS = {name: panel for panel, names in COMMANDS.items() for name in names}
+
+
+class Commands(TyperGroup):
+    """Commands that are imported and built when they are asked for: one is started as fast with twenty beside it as alone."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """Every name, in the order of ``COMMANDS``."""
+        return list(PANELS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """The command of a name; where there is none, all are built, so that the error can offer the nearest."""
+        for name in (cmd_name,) if cmd_name in PANELS else PANELS:
+            if name not in self.commands:
+                self.commands[name] = command.build(name, PANELS[name])
+        return self.commands.get(cmd_name)
+
 
 app = typer.Typer(
     name="infersim",
+    cls=Commands,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
@@ -74,11 +80,6 @@ def _root(
     command.apply(specs, price_files, quiet, verbose, color)
 
 
-for _panel, _functions in COMMANDS.items():
-    for _function in _functions:
-        command.add(app, _function, panel=_panel)
-
-
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line and exit with its code; every error is one sentence on standard error."""
     given = sys.argv[1:] if arguments is None else arguments
@@ -90,22 +91,31 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         code = app(given, standalone_mode=False, prog_name="infersim")
         sys.stdout.flush()
+        if code == ExitCode.INTERRUPTED and not manner.running:  # while arguments were read
+            raise KeyboardInterrupt
     except (DoesNotFitError, NoPlanError) as error:
         code = _complain(str(error), ExitCode.MISSED)
     except InferSimError as error:
         code = _complain(str(error), ExitCode.BAD_INPUT)
     except KeyboardInterrupt:
-        code = _complain("interrupted", ExitCode.INTERRUPTED)
+        typer.echo("interrupted", err=True)
+        code = ExitCode.INTERRUPTED
     except BrokenPipeError:
         command.silence()
         code = ExitCode.ANSWERED
+    except SystemExit as stopped:  # completion, and rich and typer on a closed pipe
+        closed = isinstance(stopped.__context__, BrokenPipeError)
+        code = ExitCode.ANSWERED if closed else stopped.code
+        if closed:
+            command.silence()
     except Exception as error:
         if hasattr(error, "show") and hasattr(error, "exit_code"):  # a usage error, of whichever click typer brings
             error.message = _with_given(error, given)  # type: ignore[attr-defined]
             error.show()
             code = error.exit_code
         elif type(error).__name__ == "Abort":
-            code = _complain("interrupted", ExitCode.INTERRUPTED)
+            typer.echo("interrupted", err=True)
+            code = ExitCode.INTERRUPTED
         elif isinstance(error, OSError):
             code = _complain(str(error), ExitCode.BAD_INPUT)
         else:
@@ -124,5 +134,6 @@ def _with_given(error: Any, arguments: list[str]) -> str:
 
 
 def _complain(message: str, code: ExitCode) -> ExitCode:
-    typer.echo(f"error: {message}", err=True)
+    with contextlib.suppress(OSError):  # nobody there to tell
+        typer.echo(f"error: {message}", err=True)
     return code

@@ -33,6 +33,7 @@ class Library(StrEnum):
     auto = "auto"
     torch = "torch"
     numpy = "numpy"
+    faiss = "faiss"
 
 
 class CaseSet(StrEnum):
@@ -49,7 +50,9 @@ def bench(
         bool, o.option("The same as --set quick: within two minutes on 2 cores.", None, "--quick")
     ] = False,
     which: Annotated[CaseSet, o.option("tiny tries it out in seconds.", None, "--set")] = CaseSet.full,
-    backend: Annotated[Library, o.option("Default: torch where it is installed.", None)] = Library.auto,
+    backend: Annotated[
+        Library, o.option("Default: torch where it is installed. faiss measures vector search instead.", None)
+    ] = Library.auto,
     threads: Annotated[int | None, o.option("CPU threads of PyTorch.", None, minimum=1)] = None,
     ranks: Annotated[
         int | None, o.option("Ranks of collectives. Default: the GPUs there are.", None, minimum=1)
@@ -60,7 +63,7 @@ def bench(
     as_json: o.AsJson = False,
     as_csv: o.AsCsv = False,
 ) -> None:
-    """Measure this machine: products, attention, streaming, elementwise passes, launches, copies, collectives.
+    """Measure this machine: products, attention, streaming, elementwise passes, launches, copies, collectives; or vector search.
 
     Ctrl-C keeps what was measured; the same command goes on from there. `infersim calibrate --from bench.jsonl` makes specs
     and a calibration of the result.
@@ -103,7 +106,7 @@ def _gpus(device: str) -> int:
 
 def _best(results: Results) -> list[tuple[str, str, float, str]]:
     """(what, detail, figure, unit) of the figures that sum a result file up."""
-    from infersim.microbench.cases import Collective, Gemm, HostCopy, Launch, Stream
+    from infersim.microbench.cases import Collective, Gemm, HostCopy, Launch, Stream, VectorSearch
 
     found: dict[tuple[str, str, str], float] = {}
 
@@ -123,6 +126,9 @@ def _best(results: Results) -> list[tuple[str, str, float, str]]:
             keep("host copy", case.direction.replace("_", " "), "B/s", case.bytes / seconds)
         elif isinstance(case, Collective):
             keep("collective", f"{case.name} among {case.devices}", "B/s", case.payload / seconds)
+        elif isinstance(case, VectorSearch):
+            knob = f", {case.structure}/{case.knob}" if case.structure else ""
+            keep("vector search", f"{case.index} {case.vectors:,} x {case.dimension}{knob}", "s", seconds, min)
     return [(what, detail, value, unit) for (what, detail, unit), value in found.items()]
 
 

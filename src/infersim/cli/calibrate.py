@@ -12,6 +12,7 @@ from infersim.errors import SpecError, did_you_mean
 
 if TYPE_CHECKING:
     from infersim.calibrate.sections import Section
+    from infersim.microbench.results import Results
 
 
 def calibrate(
@@ -61,7 +62,11 @@ def _own(source: Path, out: Path, devices: list[str], engines: list[str], as_jso
         raise SpecError(
             "one result file is of one device and one engine", field="--gpu" if len(devices) > 1 else "--engine"
         )
-    own = calibrate_own(read_results(source), device=next(iter(devices), None), engine=next(iter(engines), None))
+    results = read_results(source)
+    if results.backend == "faiss":
+        _own_search(results, out, devices, engines, as_json, as_csv)
+        return
+    own = calibrate_own(results, device=next(iter(devices), None), engine=next(iter(engines), None))
     written = write_own(out, own)
     sections = [_figures(section) for section in own.sections]
     answer = {
@@ -80,6 +85,30 @@ def _own(source: Path, out: Path, devices: list[str], engines: list[str], as_jso
         return "\n".join([*lines, f"use it: infersim --specs {out} estimate MODEL {said}"])
 
     emit(answer, text, as_json=as_json, as_csv=as_csv, rows=sections)
+
+
+def _own_search(
+    results: Results, out: Path, devices: list[str], engines: list[str], as_json: bool, as_csv: bool
+) -> None:
+    """Search rates of a result file of vector search, in a folder for --specs."""
+    from infersim.calibrate.own_search import calibrate_search, write_rates
+
+    if engines:
+        raise SpecError(f"vector search is of {results.backend}, not of an inference engine", field="--engine")
+    rates = calibrate_search(results, name=next(iter(devices), None))
+    path = write_rates(out, rates)
+    kinds = [{"index": kind, "rows": found["rows"], "mean_error": found["mean"], "median_error": found["p50"]}
+             for kind, found in rates.errors.items()]  # fmt: skip
+
+    def text() -> str:
+        lines = [
+            f"{row['index']:<12}{row['rows']:>4} rows, {row['median_error']:6.1%} off in the median" for row in kinds
+        ]
+        said = f"use it: index: {{rates: {rates.name}}} in a retrieval spec, and --specs {out}"
+        return "\n".join([f"wrote {path}", *lines, said])
+
+    answer = {"search_rates": rates.name, "files": [str(path)], "indexes": kinds}
+    emit(answer, text, as_json=as_json, as_csv=as_csv, rows=kinds)
 
 
 def _silicon(out: Path, chosen: list[str], engines: list[str], as_json: bool, as_csv: bool) -> None:

@@ -31,7 +31,9 @@ def estimate(
     gpu_memory_utilization: o.GpuMemoryUtilization = None,
     max_model_len: o.MaxModelLen = None,
     enforce_eager: o.EnforceEager = False,
-    sampler: Annotated[str, o.option("greedy, temperature, top_k_top_p ...", o.ENGINE)] = "greedy",
+    sampler: Annotated[
+        str, o.option("greedy, temperature, top_p, top_k_top_p_sort ...; +penalties, +logprobs.", o.ENGINE)
+    ] = "greedy",
     input_tokens: o.InputTokens = 1024,
     output_tokens: o.OutputTokens = 256,
     concurrency: Annotated[float, o.option("Users in a closed loop.", o.LOAD, "--concurrency", "-c")] = 1,
@@ -70,7 +72,7 @@ def estimate(
             context_parallel=cp, replicas=replicas, precision=precision, kv_cache=kv_cache, engine=engine, system=system,
             mode=mode.value, input_tokens=input_tokens, output_tokens=output_tokens, concurrency=concurrency,
             prefix_hit=prefix_hit, num_requests=num_requests, fixed_lengths=fixed_lengths,
-            price_per_hour=price, target=target, sampler=sampler, knobs=knobs,  # type: ignore[arg-type]
+            price_per_hour=price, target=target, sampler=sampler, knobs=knobs,
             speculation=speculative_config,
         )
         for name in o.by_commas(gpu)

@@ -16,7 +16,7 @@ class ExitCode(IntEnum):
 
 MEANING = {
     ExitCode.ANSWERED: "answered",
-    ExitCode.MISSED: "answered, but it does not fit, misses its target or an expectation",
+    ExitCode.MISSED: "answered: it does not fit, or misses its target or an expectation; doctor: something is broken",
     ExitCode.BAD_INPUT: "bad input",
     ExitCode.INTERRUPTED: "interrupted",
 }

@@ -57,6 +57,12 @@ def models(
             return
         known = matching
     specs = [load_bundled_model(known_name) for known_name in known]
-    listed = [{"name": s.name, "total_parameters": s.total_parameters, "active_parameters": s.active_parameters,
-               "task": s.task, "architecture": s.architecture} for s in specs]  # fmt: skip
+    listed = [
+        {
+            "name": s.name, "total_parameters": s.total_parameters, "active_parameters": s.active_parameters, "task": s.task,
+            "architecture": s.architecture, "layers": s.num_layers, "hidden_size": s.hidden_size,
+            "precision": s.precision.name or s.precision.weights,
+        }
+        for s in specs
+    ]  # fmt: skip
     emit(listed, lambda: render().models_table(specs), as_json=as_json, as_csv=as_csv)

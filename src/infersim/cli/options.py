@@ -21,7 +21,7 @@ from infersim.cli import complete
 from infersim.errors import SpecError
 
 DEPLOYMENT, ENGINE, LOAD, SEARCH, MONEY, OUTPUT = "Deployment", "Engine", "Load", "Search", "Money", "Output"
-DOUBT, FLEET, SITE = "Doubt", "Fleet", "Site"
+SCHEDULER, DOUBT, FLEET, SITE = "Scheduler", "Doubt", "Fleet", "Site"
 GENERAL = "Any command"
 """Panels of help texts."""
 
@@ -94,7 +94,7 @@ System = Annotated[
 SpeculativeConfig = Annotated[
     str | None,
     option(
-        "Drafts: vLLM's JSON or method=eagle3,num_speculative_tokens=3,acceptance=0.7.",
+        "Drafts: vLLM's JSON, or its fields: 'method=eagle3, num_speculative_tokens=3, acceptance=0.7'.",
         DEPLOYMENT,
         "--speculative-config",
     ),

@@ -40,6 +40,8 @@ class Manner:
     verbose: bool = False
     color: bool | None = None
     """None leaves it to the environment and the terminal."""
+    running: bool = False
+    """Whether a command is at work, which then says by itself that it was interrupted."""
 
 
 manner = Manner()

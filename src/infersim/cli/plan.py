@@ -41,7 +41,7 @@ def plan(
     speculative_config: Annotated[
         str | None,
         o.option(
-            "Drafts tried beside none: vLLM's JSON or method=eagle3,num_speculative_tokens=3,acceptance=0.7.",
+            "Drafts tried beside none: vLLM's JSON, or its fields: 'method=eagle3, num_speculative_tokens=3, acceptance=0.7'.",
             o.DEPLOYMENT,
         ),
     ] = None,

@@ -122,18 +122,17 @@ def _as_dict(rows: Sequence[PriceRow], now: LivePrices | None) -> dict[str, Any]
 
 def _offers(rows: Sequence[PriceRow], *, sources: bool) -> RenderableType:
     """A line per price."""
-    from infersim.cli.render import plain_table
+    from infersim.cli.listing import Listing
 
     several = len({row.hardware for row in rows}) > 1
-    shown = plain_table(*(["hardware"] if several else []), "kind", "USD", "provider", "region", "date", "note",
-                        right=(1 + several,))  # fmt: skip
+    shown = Listing(*(["hardware"] if several else []), "kind", "USD", "provider", "region", "date", right=(1 + several,),
+                    caption="rent per device; 'old': read more than a year ago")  # fmt: skip
     for row in rows:
         amount = f"{row.amount:,.0f}" if row.kind == "purchase" else f"{row.amount:.2f}/h"
         date = f"{row.date or 'no date'}{' old' if row.date and row.is_old() else ''}"
         notes = [row.status if row.status != "stated" else "", row.note, f"[{row.source}]" if sources else ""]
-        shown.add_row(*([row.hardware] if several else []), row.kind, amount, row.provider, row.region or "-", date,
-                      "; ".join(part for part in notes if part).replace("[", "\\["))  # fmt: skip
-    shown.caption, shown.caption_justify = "rent per device; 'old': read more than a year ago", "left"
+        shown.add(*([row.hardware] if several else []), row.kind, amount, row.provider, row.region or "-", date,
+                  below="; ".join(part for part in notes if part))  # fmt: skip
     return shown
 
 
@@ -143,21 +142,20 @@ def _short(usd: float, kind: str) -> str:
 
 def _summary(rows: Sequence[PriceRow]) -> RenderableType:
     """A line per accelerator or system: the range of the prices to go by."""
-    from infersim.cli.render import plain_table
+    from infersim.cli.listing import Listing
     from infersim.planning.prices import KINDS
     from infersim.specs.hardware import current
 
     kinds = [kind for kind in KINDS if any(row.kind == kind for row in rows)]
-    shown = plain_table("hardware", *kinds, right=range(1, len(kinds) + 1))
+    shown = Listing(
+        "hardware", *kinds, right=range(1, len(kinds) + 1),
+        caption="USD per device and hour; purchase: USD per device or system. Of the last year on file; ~ estimates only",
+    )  # fmt: skip
     for name in dict.fromkeys(row.hardware for row in rows):
         cells = []
         for kind in kinds:
             going = current(row for row in rows if (row.hardware, row.kind) == (name, kind))
             ends = dict.fromkeys(_short(price.amount, kind) for price in (*going[:1], *going[-1:])) or {"-": None}
             cells.append("-".join(ends) + ("~" if going and going[0].status == "estimate" else ""))
-        shown.add_row(name, *cells)
-    shown.caption = (
-        "USD per device and hour; purchase: USD per device or system. Of the last year on file; ~ estimates only"
-    )
-    shown.caption_justify = "left"
+        shown.add(name, *cells)
     return shown

@@ -10,6 +10,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from infersim.cli.listing import Listing
 from infersim.cli.output import console as console
 from infersim.specs.hardware import current
 from infersim.units import show
@@ -212,32 +213,41 @@ def _basis(answer: Estimate) -> str:
     return f"kernel models: {', '.join(levels)}; engine {answer.machine.engine.name} {answer.machine.engine.version}"
 
 
-def comparison_table(answers: Sequence[Estimate]) -> Table:
+def comparison_table(answers: Sequence[Estimate]) -> Listing:
     """Several deployments side by side."""
-    table = plain_table("GPU", "fits", "TTFT", "TPOT", "tok/s/user", "tok/s/GPU", "USD/M out", right=(2, 3, 4, 5, 6))
+    listing = Listing("GPU", "fits", "TTFT", "TPOT", "tok/s/user", "tok/s/GPU", "USD/M out", right=(2, 3, 4, 5, 6))
     for answer in answers:
         name = f"{answer.devices} x {answer.machine.accelerator.name}"
         if not answer.fits:
-            table.add_row(name, f"no: short {show(answer.memory.shortfall, 'B', binary=True)}", "", "", "", "", "")
+            short = f"short by {show(answer.memory.shortfall, 'B', binary=True)} per device; {answer.remedies}"
+            listing.add(name, "no", "", "", "", "", "", below=short)
             continue
         cost = answer.cost_per_million_output_tokens
-        fits = "yes" + (f", misses {', '.join(answer.missed_targets)}" if answer.missed_targets else "")
-        table.add_row(
-            name, fits, show(answer.ttft, "s"), show(answer.tpot, "s") if answer.tpot else "-",
+        missed = f"misses {', '.join(answer.missed_targets)}" if answer.missed_targets else ""
+        listing.add(
+            name, "yes", show(answer.ttft, "s"), show(answer.tpot, "s") if answer.tpot else "-",
             f"{answer.tokens_per_second_per_user:,.1f}" if answer.tpot else "-",
-            f"{answer.output_tokens_per_second_per_gpu:,.0f}", "-" if cost is None else f"{cost:,.3g}",
+            f"{answer.output_tokens_per_second_per_gpu:,.0f}", "-" if cost is None else f"{cost:,.3g}", below=missed,
         )  # fmt: skip
-    return table
+    return listing
 
 
-def models_table(models: Sequence[ModelSpec]) -> Table:
+SHORT_FORMATS = 14
+"""Characters of formats that stand beside a model; longer ones stand below it."""
+
+
+def models_table(models: Sequence[ModelSpec]) -> Listing:
     """A line per model."""
-    table = plain_table("model", "parameters", "active", "layers", "hidden", "formats", right=(1, 2, 3, 4))
+    listing = Listing("model", "parameters", "active", "layers", "hidden", "formats", right=(1, 2, 3, 4))
     for model in models:
         active = f"{model.active_parameters / 1e9:,.2f} B" if model.is_moe else ""
-        table.add_row(model.name, f"{model.total_parameters / 1e9:,.2f} B", active, str(model.num_layers),
-                      str(model.hidden_size), model.precision.name or model.precision.weights)  # fmt: skip
-    return table
+        formats = model.precision.name or model.precision.weights
+        long = len(formats) > SHORT_FORMATS
+        listing.add(
+            model.name, f"{model.total_parameters / 1e9:,.2f} B", active, str(model.num_layers), str(model.hidden_size),
+            "" if long else formats, below=formats if long else "",
+        )  # fmt: skip
+    return listing
 
 
 def model_screen(model: ModelSpec) -> RenderableType:
@@ -269,21 +279,21 @@ def model_screen(model: ModelSpec) -> RenderableType:
     return Group(Text(model.name, style="bold"), table)
 
 
-def accelerators_table(accelerators: Sequence[Accelerator]) -> Table:
+def accelerators_table(accelerators: Sequence[Accelerator]) -> Listing:
     """A line per accelerator."""
-    table = plain_table(
-        "accelerator", "family", "memory", "bandwidth", "16-bit", "8-bit", "4-bit", "USD/h", right=(2, 3, 4, 5, 6, 7)
-    )
+    listing = Listing(
+        "accelerator", "family", "memory", "bandwidth", "16-bit", "8-bit", "4-bit", "USD/h", right=(2, 3, 4, 5, 6, 7),
+        caption="dense peaks in TFLOP/s",
+    )  # fmt: skip
     for accelerator in accelerators:
         peaks = accelerator.peak_flops
         eight, price = peaks.get("fp8") or peaks.get("int8"), accelerator.price_per_hour
-        table.add_row(
-            accelerator.name, accelerator.architecture, show(accelerator.memory.capacity, "B"), show(accelerator.memory.bandwidth, "B/s"),
-            _rate(peaks.get("bf16") or peaks.get("fp16")), _rate(eight), _rate(peaks.get("fp4")),
-            f"{price.per_hour:.2f}" if price and price.per_hour is not None else "-",
+        listing.add(
+            accelerator.name, accelerator.architecture, show(accelerator.memory.capacity, "B"),
+            show(accelerator.memory.bandwidth, "B/s"), _rate(peaks.get("bf16") or peaks.get("fp16")), _rate(eight),
+            _rate(peaks.get("fp4")), f"{price.per_hour:.2f}" if price and price.per_hour is not None else "-",
         )  # fmt: skip
-    table.caption, table.caption_justify = "dense peaks in TFLOP/s", "left"
-    return table
+    return listing
 
 
 def _rate(flops: float | None) -> str:
@@ -326,25 +336,15 @@ def accelerator_screen(accelerator: Accelerator) -> RenderableType:
     return Group(Text(accelerator.name, style="bold"), table)
 
 
-def calibrations_table(rows: Sequence[dict[str, Any]]) -> Table:
+def calibrations_table(rows: Sequence[dict[str, Any]]) -> Listing:
     """A line per section, the largest mean error first, and the mean over all rows of each kind below."""
-    table = plain_table(
-        "device",
-        "engine",
-        "kernel",
-        "key",
-        "test rows",
-        "mean",
-        "median",
-        "p90",
-        "bias",
-        "form alone",
-        right=range(4, 10),
+    listing = Listing(
+        "device, engine, kernel, key", "test rows", "mean", "median", "p90", "bias", "form alone", right=range(1, 7)
     )
     for row in sorted(rows, key=lambda row: -row["test_error"]["mean"]):
         error, alone = row["test_error"], row["test_error_without_surface"]
-        table.add_row(
-            row["accelerator"], row["engine"], row["kind"], row["key"], f"{error['rows']:,}", f"{error['mean']:.1%}",
+        listing.add(
+            f"{row['accelerator']} {row['engine']} {row['kind']} {row['key']}", f"{error['rows']:,}", f"{error['mean']:.1%}",
             f"{error['p50']:.1%}", f"{error['p90']:.1%}", f"{error['bias']:+.1%}", f"{alone['mean']:.1%}",
         )  # fmt: skip
     lines = []
@@ -356,16 +356,17 @@ def calibrations_table(rows: Sequence[dict[str, Any]]) -> Table:
             for n in ("test_error", "test_error_without_surface")
         )
         lines.append(f"{kind}: mean error {mean:.1%} over {count:,} unseen rows ({alone:.1%} without surfaces)")
-    table.caption, table.caption_justify = "\n".join(lines), "left"
-    return table
+    listing.caption = "\n".join(lines)
+    return listing
 
 
-def systems_table(systems: Sequence[System]) -> Table:
-    """A line per node or rack."""
-    table = plain_table("system", "accelerator", "per node", "scale-up", "scale-out", right=(2,))
+def systems_table(systems: Sequence[System]) -> Listing:
+    """A line per node or rack, its links below."""
+    listing = Listing("system", "accelerator", "per node", right=(2,))
     for spec in systems:
-        links = [
-            f"{link.name} {show(link.bandwidth, 'B/s')}" if link else "-" for link in (spec.scale_up, spec.scale_out)
-        ]
-        table.add_row(spec.name, spec.accelerator, str(spec.devices_per_node), *links)
-    return table
+        links = ((label, link) for label, link in (("scale-up", spec.scale_up), ("scale-out", spec.scale_out)) if link)
+        listing.add(
+            spec.name, spec.accelerator, str(spec.devices_per_node),
+            below="; ".join(f"{label}: {link.name}, {show(link.bandwidth, 'B/s')}" for label, link in links),
+        )  # fmt: skip
+    return listing

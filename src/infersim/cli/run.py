@@ -48,6 +48,9 @@ def run(
         read_design(asked)  # what is wrong with it is told at once
     with progress(asked.name) as advance:
         found = asked.run(progress=lambda what, done, total: advance(done, total, what), doubts=output is not None)
+    first = found.cases[0].error
+    if first is not None and len(found.cases) == 1 and not found.checked:
+        raise first
     if output is not None:
         found.save(output)
     emit(found.to_dict(), lambda: str(found), as_json=as_json, as_csv=as_csv, rows=found.rows)
@@ -63,7 +66,6 @@ def run(
         if not checked.met and (manner.quiet or as_json or as_csv):
             typer.echo(str(checked), err=True)
     note_sources(dict.fromkeys(line for one in found.cases for line in (one.told or {}).get("sources", [])))
-    first = found.cases[0].error
     if first is not None and not found.checked:
         raise first
     for one in found.cases:

@@ -61,21 +61,21 @@ def simulate(
     max_model_len: o.MaxModelLen = None,
     enforce_eager: o.EnforceEager = False,
     chunked_prefill: Annotated[
-        bool | None, o.option("Cut prompts to the token budget.", o.ENGINE, "--chunked-prefill/--no-chunked-prefill")
+        bool | None, o.option("Cut prompts to the token budget.", o.SCHEDULER, "--chunked-prefill/--no-chunked-prefill")
     ] = None,
     prefix_caching: Annotated[
-        bool | None, o.option("Keep the KV of ended requests.", o.ENGINE, "--prefix-caching/--no-prefix-caching")
+        bool | None, o.option("Keep the KV of ended requests.", o.SCHEDULER, "--prefix-caching/--no-prefix-caching")
     ] = None,
     batching: Annotated[
-        str, o.option("continuous, dynamic, static.", o.ENGINE, values=complete.one_of("continuous", "dynamic", "static"))
+        str, o.option("continuous, dynamic, static.", o.SCHEDULER, values=complete.one_of("continuous", "dynamic", "static"))
     ] = "continuous",
     scheduling_policy: Annotated[
-        str, o.option("fcfs or priority.", o.ENGINE, values=complete.one_of("fcfs", "priority"))
+        str, o.option("fcfs or priority.", o.SCHEDULER, values=complete.one_of("fcfs", "priority"))
     ] = "fcfs",
     preemption_mode: Annotated[
-        str, o.option("recompute or swap.", o.ENGINE, values=complete.one_of("recompute", "swap"))
+        str, o.option("recompute or swap.", o.SCHEDULER, values=complete.one_of("recompute", "swap"))
     ] = "recompute",
-    swap_space: Annotated[str, o.option("Host memory per GPU for swapped caches.", o.ENGINE)] = "4 GiB",
+    swap_space: Annotated[str, o.option("Host memory per GPU for swapped caches.", o.SCHEDULER)] = "4 GiB",
     input_tokens: o.InputLengths = "1024",
     output_tokens: o.OutputLengths = "256",
     random_range_ratio: Annotated[

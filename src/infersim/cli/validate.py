@@ -17,9 +17,9 @@ from infersim.errors import SpecError, did_you_mean
 
 if TYPE_CHECKING:
     from rich.console import Group
-    from rich.table import Table
 
     from infersim.calibrate.measurements import ServingPoint
+    from infersim.cli.listing import Listing
     from infersim.validate.comparison import Comparison, ErrorLine
 
 
@@ -29,6 +29,7 @@ class What(StrEnum):
     all = "all"
     kernels = "kernels"
     serving = "serving"
+    retrieval = "retrieval"
 
 
 KERNEL_KINDS = ("gemm", "attention", "mla", "moe", "scan", "collective", "elementwise")
@@ -46,7 +47,7 @@ MEANING = {
 
 
 def validate(
-    what: Annotated[What, typer.Argument(help="kernels, serving or both.")] = What.all,
+    what: Annotated[What, typer.Argument(help="kernels, serving, both (all) or retrieval.")] = What.all,
     by: Annotated[
         list[str] | None,
         o.option(
@@ -69,7 +70,8 @@ def validate(
     live: Annotated[
         bool,
         o.option(
-            "On this machine: quick suite, calibration, then small transformers really run (infersim[bench]).", None, "--live"
+            "On this machine: quick suite, calibration, then small transformers really run (infersim[bench]); with retrieval, vector "
+            "search and an embedding model (infersim[retrieval,embedding]).", None, "--live",
         ),
     ] = False,
     measured: Annotated[
@@ -105,13 +107,22 @@ def validate(
         infersim validate serving --by model --by engine --report accuracy.html
 
         infersim validate --live
+
+        infersim validate retrieval --live
     """
     if live:
         for option, given in (("--by", by), ("--all", every_row), ("--measured", measured), ("--report", report), ("--rows", rows),
                               ("--kind", kind), ("--gpu", device), ("--engine", engine)):  # fmt: skip
             if given:
                 raise SpecError("does not go with --live, which compares this machine's own steps", field=option)
-        _live(as_json, as_csv)
+        (_retrieval if what == What.retrieval else _live)(as_json, as_csv, live=True)
+        return
+    if what == What.retrieval:
+        for option, given in (("--by", by), ("--all", every_row), ("--measured", measured), ("--report", report), ("--rows", rows),
+                              ("--kind", kind), ("--gpu", device), ("--engine", engine)):  # fmt: skip
+            if given:
+                raise SpecError("does not go with retrieval, which has one table", field=option)
+        _retrieval(as_json, as_csv, live=False)
         return
     from infersim.specs.library import load_accelerator, load_engine
     from infersim.validate.comparison import error_table, refusals, write_rows
@@ -176,7 +187,32 @@ def _kind(given: str) -> str:
     return given.lower()
 
 
-def _live(as_json: bool, as_csv: bool) -> None:
+def _retrieval(as_json: bool, as_csv: bool, *, live: bool) -> None:
+    """Vector search and an embedding model: on this machine, or on the measurements that ship."""
+    from infersim.errors import UnsupportedError
+    from infersim.validate import embedding, search
+
+    if live:
+        with progress("vector search") as advance:
+            found = search.run_search(progress=advance)
+    else:
+        found = search.shipped_report()
+    answer, text, model = found.to_dict(), str(found), None
+    try:
+        if live:
+            with progress("embedding model") as advance:
+                model = embedding.run_embedding(progress=advance)
+        else:
+            model = embedding.shipped_report()
+    except UnsupportedError as error:
+        tell(f"left out: embedding model: {error}")
+    if model is not None:
+        answer |= {"embedding": model.to_dict()}
+        text = f"{text}\n\n{model}"
+    emit(answer, lambda: text, as_json=as_json, as_csv=as_csv, rows=answer["rows"])
+
+
+def _live(as_json: bool, as_csv: bool, *, live: bool = True) -> None:
     from infersim.validate.live import run_live
 
     with progress("live validation") as advance:
@@ -264,7 +300,7 @@ def _screen(sections: dict[str, list[Comparison]], groups: dict[str, tuple[str, 
         lines = error_table(found, groups[name])
         table = error_screen(lines[:worst], groups[name], name)
         if len(lines) > 1 and name == "kernels":
-            table.add_row("all", *_cells(error_line(("all",), found), name), style="bold")
+            table.add("all", *_cells(error_line(("all",), found), name), style="bold")
         parts += [Text(MEANING[name], style="bold"), table]
         if len(lines) > worst:
             parts.append(Text(f"{len(lines) - worst} more lines (--worst {len(lines)})", style="dim"))
@@ -279,28 +315,19 @@ def _screen(sections: dict[str, list[Comparison]], groups: dict[str, tuple[str, 
     return Group(*parts)
 
 
-def error_screen(lines: Sequence[ErrorLine], by: Sequence[str], name: str) -> Table:
-    """Lines of a section as a table that 80 columns hold: long labels fold, figures never do."""
-    from infersim.cli import render
+def error_screen(lines: Sequence[ErrorLine], by: Sequence[str], name: str) -> Listing:
+    """Lines of a section, under each other whatever their labels' lengths."""
+    from infersim.cli.listing import Listing
 
     extra = ("form", "naive") if name == "kernels" else ("naive", "50%", "90%")
     figures = ("rows", "answered", "median", "mean", "p90", "bias", *extra)
-    table = render.plain_table(" / ".join(by), *figures, right=range(1, len(figures) + 1))
-    table.padding = (0, 1, 0, 0)
-    for column in table.columns[1:]:
-        column.no_wrap = True
+    table = Listing(
+        " / ".join(by), *figures, right=range(1, len(figures) + 1),
+        caption="form: mean without the residual surface; naive: mean of the roofline" if name == "kernels"
+        else "naive: mean of the physical limit; 50%, 90%: share inside that interval",
+    )  # fmt: skip
     for line in lines:
-        table.add_row(" / ".join(line.group), *_cells(line, name))
-    if name == "kernels":
-        table.caption, table.caption_justify = (
-            "form: mean without the residual surface; naive: mean of the roofline",
-            "left",
-        )
-    else:
-        table.caption, table.caption_justify = (
-            "naive: mean of the physical limit; 50%, 90%: share inside that interval",
-            "left",
-        )
+        table.add(" / ".join(line.group), *_cells(line, name))
     return table
 
 

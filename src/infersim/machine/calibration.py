@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from infersim.errors import SpecError, did_you_mean
+from infersim.files import safe_file_name
 from infersim.machine.kernels.attention import AttentionParameters
 from infersim.machine.kernels.collective import CollectiveParameters, family_default
 from infersim.machine.kernels.elementwise import ElementwiseParameters
@@ -195,7 +196,7 @@ def read_calibration(path: Path) -> CalibrationFile:
 def calibration_file(accelerator: str, engine: str, folders: tuple[Path, ...] = ()) -> CalibrationFile | None:
     """The calibration of a device under an engine, from the first folder that has one; ``folders`` come before the specs'."""
     for folder in (*folders, *spec_folders("calibrations")):
-        path = folder / f"{accelerator}.{engine}.yaml"
+        path = folder / safe_file_name(f"{accelerator}.{engine}.yaml")
         if path.is_file():
             return read_calibration(path)
     return None
@@ -210,6 +211,18 @@ def _parameters(kind: str, section: dict[str, Any], path: Path, key: str) -> Any
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not np.isfinite(value):
             raise SpecError(f"must be a number, got {value!r}", field=where, file=path)
     return PARAMETERS[kind](**given)
+
+
+def check_calibration(path: Path) -> CalibrationFile:
+    """The calibration in a file, every section of it looked at; SpecError naming the section that cannot be used."""
+    file = read_calibration(path)
+    for kind, keys in file.sections.items():
+        for key, section in keys.items():
+            _parameters(kind, section, path, key)
+            for name in ("rows", "test_error", "source"):
+                if name not in section:
+                    raise SpecError("is missing", field=f"sections.{kind}.{key}.{name}", file=path)
+    return file
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -22,6 +22,8 @@ class Prepared:
     """Calls until the first operands come again."""
     eager: bool = False
     """Timed as it is submitted, never inside a captured graph."""
+    counts: Mapping[str, float] | None = None
+    """What was counted beside the time: distance evaluations, recall."""
 
 
 COLD_FACTOR = 3

@@ -170,7 +170,34 @@ class Collective(Case):
     devices: int
 
 
-KINDS: dict[str, type[Case]] = {c.kind: c for c in (Gemm, Stream, Attention, Pass, Launch, HostCopy, Collective)}
+@dataclass(frozen=True)
+class VectorSearch(Case):
+    """One query for ``top_k`` neighbours among ``vectors``. ``structure`` is the number of lists of an inverted file or M of a graph,
+    ``knob`` the lists probed or the beam of the search; both 0 where there are none."""
+
+    kind: ClassVar[str] = "vector_search"
+    index: Literal["flat", "ivf_flat", "ivf_pq", "hnsw"]
+    vectors: int
+    dimension: int
+    structure: int = 0
+    knob: int = 0
+    top_k: int = 10
+
+
+@dataclass(frozen=True)
+class Encoder(Case):
+    """One pass of a whole embedding model over ``sequences`` of ``tokens`` each. It judges; no calibration takes it."""
+
+    kind: ClassVar[str] = "encoder"
+    model: str
+    format: str
+    sequences: int
+    tokens: int
+
+
+KINDS: dict[str, type[Case]] = {
+    c.kind: c for c in (Gemm, Stream, Attention, Pass, Launch, HostCopy, Collective, VectorSearch, Encoder)
+}
 
 
 def read_case(record: dict[str, Any]) -> Case:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import platform
 import shutil
@@ -170,6 +171,46 @@ def _gpu(device: str) -> dict[str, Any]:
         "cuda": torch.version.cuda or torch.version.hip,
         "driver": next(iter(_nvidia_smi("driver_version")), ""),
     }
+
+
+def accelerators_seen() -> list[dict[str, Any]]:
+    """The accelerators of this machine, a record for each kind: ``name``, ``count``, ``memory_bytes``, ``driver``, ``told_by``.
+
+    PyTorch tells where it is installed and works, else nvidia-smi where it is on the path; none is an empty list.
+    """
+    found: dict[tuple[str, int | None], dict[str, Any]] = {}
+
+    def keep(name: str, memory: int | None, driver: str | None, told_by: str) -> None:
+        record = {"name": name, "count": 0, "memory_bytes": memory, "driver": driver, "told_by": told_by}
+        found.setdefault((name, memory), record)["count"] += 1
+
+    for name, memory in _torch_devices():
+        keep(name, memory, next(iter(_nvidia_smi("driver_version")), None), "torch")
+    if not found:
+        told = _run("nvidia-smi", "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader,nounits")
+        for line in told.splitlines():
+            name, memory_mib, driver = (part.strip() for part in (*line.split(","), "", "")[:3])
+            keep(name, int(memory_mib) * 2**20 if memory_mib.isdigit() else None, driver or None, "nvidia-smi")
+    return list(found.values())
+
+
+def _torch_devices() -> list[tuple[str, int | None]]:
+    """Name and memory of each device that PyTorch finds; nothing where it is not installed or does not start."""
+    if importlib.util.find_spec("torch") is None:
+        return []
+    try:
+        import torch
+
+        if torch.cuda.is_available():
+            each = (torch.cuda.get_device_properties(index) for index in range(torch.cuda.device_count()))
+            return [(properties.name, int(properties.total_memory)) for properties in each]
+        if hasattr(torch, "xpu") and torch.xpu.is_available():
+            return [(torch.xpu.get_device_name(index), None) for index in range(torch.xpu.device_count())]
+        if torch.backends.mps.is_available():
+            return [(cpu_name(), memory_bytes())]
+    except (ImportError, OSError, RuntimeError):
+        return []
+    return []
 
 
 def _nvidia_smi(query: str) -> list[str]:

@@ -8,11 +8,12 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from infersim.errors import SpecError
+from infersim.files import write_text
 from infersim.microbench.cases import Case, read_case
 from infersim.microbench.timing import Timing
 
@@ -29,6 +30,8 @@ class Row:
     error: str = ""
     conditions: Mapping[str, float] | None = None
     """Clocks and temperatures beside it, where they were read."""
+    counts: Mapping[str, float] | None = None
+    """What the case counts beside its time: distance evaluations, recall."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,7 @@ class Measured:
     spread: float
     """The largest of the rounds' medians over the least, less one."""
     rounds: int
+    counts: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -71,7 +75,11 @@ class Results:
         for row in self.rows:
             if row.timing is not None:
                 rounds[row.case].append(row.timing.seconds)
-        return [Measured(case, min(found), max(found) / min(found) - 1, len(found)) for case, found in rounds.items()]
+        counts = {row.case: row.counts for row in self.rows if row.counts}
+        return [
+            Measured(case, min(found), max(found) / min(found) - 1, len(found), counts.get(case, {}))
+            for case, found in rounds.items()
+        ]
 
     def header(self) -> dict[str, Any]:
         """The first line of the file."""
@@ -92,15 +100,13 @@ def row_record(row: Row) -> dict[str, Any]:
         return record | {"error": row.error}
     timing = asdict(row.timing)
     record |= {"seconds_s": timing.pop("seconds"), "least_s": timing.pop("least"), **timing}
+    record |= {"counts": dict(row.counts)} if row.counts else {}
     return record | ({"conditions": dict(row.conditions)} if row.conditions else {})
 
 
 def begin(path: Path, results: Results) -> None:
     """Write a new file with the header and whatever rows there are; it replaces an older one only when complete."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
-    part.write_text(_lines([results.header(), *map(row_record, results.rows)]), encoding="utf-8")
-    part.replace(path)
+    write_text(path, _lines([results.header(), *map(row_record, results.rows)]))
 
 
 def append(path: Path, rows: Iterable[Row]) -> None:
@@ -171,4 +177,4 @@ def _row(record: Mapping[str, Any], number: int, path: Path) -> Row:
         ) from error
     if not 0 < timing.seconds < 1e6:
         raise SpecError(f"line {number}: must be a positive time, got {timing.seconds}", field="seconds_s", file=path)
-    return Row(case, turn, timing, conditions=record.get("conditions"))
+    return Row(case, turn, timing, conditions=record.get("conditions"), counts=record.get("counts"))

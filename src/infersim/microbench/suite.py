@@ -15,9 +15,13 @@ from infersim.microbench.cases import Case, SetName, cases, collective_cases
 from infersim.microbench.environment import conditions, environment, last_level_cache
 from infersim.microbench.results import Results, Row
 from infersim.microbench.timing import Timing, measure
+from infersim.microbench.vector_cases import calibrating
 
 TARGET = {"tiny": 0.003, "quick": 0.06, "full": 0.25}
 """Seconds of samples of one case in one round, by set."""
+
+SEARCH_TARGET = {"tiny": 0.003, "quick": 0.03, "full": 0.1}
+"""The same for vector search, whose indexes take their time to be built."""
 
 ROUNDS = {"tiny": 1, "quick": 3, "full": 5}
 """Rounds over all cases, by set: a disturbance of some seconds then spoils one timing of a case, not all."""
@@ -48,8 +52,10 @@ def open_backend(name: str = "auto", device: str = "auto", threads: int | None =
 
     Raises UnsupportedError naming the extra where torch is needed and not there, SpecError for a device it does not have.
     """
-    if name not in ("auto", "torch", "numpy"):
-        raise SpecError(f"must be auto, torch or numpy, got {name!r}", field="backend")
+    if name not in ("auto", "torch", "numpy", "faiss"):
+        raise SpecError(f"must be auto, torch, numpy or faiss, got {name!r}", field="backend")
+    if name == "faiss":
+        return _open_faiss(device, threads)
     try:
         if name == "numpy":
             raise ImportError
@@ -76,15 +82,35 @@ def open_backend(name: str = "auto", device: str = "auto", threads: int | None =
     return TorchBackend(device, last_level_cache(device))
 
 
+def _open_faiss(device: str, threads: int | None) -> Backend:
+    """FAISS on one thread of the CPU; UnsupportedError naming the extra where it is not installed."""
+    from infersim.microbench.faiss_backend import FaissBackend
+
+    if device not in ("auto", "cpu"):
+        raise UnsupportedError(f"vector search is measured on the CPU, not on {device}")
+    if threads not in (None, 1):
+        raise SpecError(
+            f"vector search is measured on one thread, not on {threads}; rates are of a core", field="threads"
+        )
+    return FaissBackend()
+
+
 def suite_cases(backend: Backend, which: SetName) -> tuple[Case, ...]:
     """The cases of a set for a backend."""
+    if backend.name == "faiss":
+        return calibrating(which)
     own_memory = backend.device == "cuda"
     return cases(which, backend.formats, large=own_memory, copies=own_memory)
 
 
+def target_of(backend: Backend, which: SetName) -> float:
+    """Seconds of samples of one case in one round."""
+    return (SEARCH_TARGET if backend.name == "faiss" else TARGET)[which]
+
+
 def new_results(backend: Backend, which: SetName, threads: int | None = None) -> Results:
     """Results without rows, for the machine at hand."""
-    settings = {"set": which, "target_s": TARGET[which], "rounds": ROUNDS[which]}
+    settings = {"set": which, "target_s": target_of(backend, which), "rounds": ROUNDS[which]}
     return Results(backend.name, backend.device, backend.version, environment(backend.device, threads), settings)
 
 
@@ -97,16 +123,18 @@ def run_suite(
     rounds: int | None = None,
     ranks: int = 1,
     threads: int | None = None,
+    budget: float | None = None,
     progress: Progress = lambda done, total, what: None,
 ) -> Outcome:
     """Measure the cases of a set (or those ``chosen``), ``rounds`` times each, and keep the timings in a file.
 
     A file that is there already is taken up: what it holds is not run again. SpecError where it is of another machine,
-    library or set. Ctrl-C ends the run and keeps what was measured. ``ranks`` above 1 adds collectives among them.
+    library or set. Ctrl-C ends the run and keeps what was measured. ``ranks`` above 1 adds collectives among them. After ``budget``
+    seconds (by default those of the set) no timing of a later round is begun.
     """
     everything = suite_cases(backend, which) if chosen is None else tuple(chosen)
     turns = rounds or ROUNDS[which]
-    found = new_results(backend, which, threads)
+    found = new_results(backend, which, 1 if backend.name == "faiss" else threads)
     if path is not None:
         found = _taken_up(path, found)
         file.begin(path, found)
@@ -117,7 +145,9 @@ def run_suite(
     missing = [case for case in groups if (case.key, 0) not in done]
     total, taken, stopped = len(todo) + len(missing), 0, False
     try:
-        for row in chain(_timings(backend, todo, failed, which), _collectives(backend, missing, ranks)):
+        for row in chain(
+            _timings(backend, todo, failed, which, budget or BUDGET[which]), _collectives(backend, missing, ranks)
+        ):
             rows.append(row)
             taken += 1
             if path is not None:
@@ -149,16 +179,19 @@ def _taken_up(path: Path, new: Results) -> Results:
     return old
 
 
-def _timings(backend: Backend, todo: Sequence[tuple[int, Case]], failed: set[str], which: SetName) -> Iterator[Row]:
+def _timings(
+    backend: Backend, todo: Sequence[tuple[int, Case]], failed: set[str], which: SetName, budget: float
+) -> Iterator[Row]:
     """One row per case and round, as long as there is time; a case that cannot run is tried once."""
     begun, read = time.perf_counter(), float("-inf")
     for turn, case in todo:
         if case.key in failed:
             continue
-        if turn and time.perf_counter() - begun > BUDGET[which]:
+        if turn and time.perf_counter() - begun > budget:
             return
         try:
-            timing = _timed(backend, backend.prepare(case), TARGET[which])
+            prepared = backend.prepare(case)
+            timing = _timed(backend, prepared, target_of(backend, which))
         except (UnsupportedError, MemoryError) as error:
             failed.add(case.key)
             yield Row(case, turn, None, str(error) or "not enough memory")
@@ -166,7 +199,7 @@ def _timings(backend: Backend, todo: Sequence[tuple[int, Case]], failed: set[str
         told = None
         if time.perf_counter() - read > CONDITIONS_EVERY:
             told, read = conditions(backend.device), time.perf_counter()
-        yield Row(case, turn, timing, conditions=told)
+        yield Row(case, turn, timing, conditions=told, counts=prepared.counts)
 
 
 def _timed(backend: Backend, prepared: Prepared, target: float) -> Timing:

@@ -13,7 +13,8 @@ class Elementwise(Op):
     """A pass over tensors, norms and activations included: ``read`` + ``written`` bytes, in ``kernels`` launches.
 
     ``fusible`` passes could ride along in the kernels beside them, so the physical limit does not count their bytes.
-    ``variant`` tells apart passes of one name that a device was measured on separately: ``rms`` or ``layer`` norms.
+    ``variant`` tells apart passes of one name that a device was measured on separately: ``rms`` or ``layer`` norms; ``latency``
+    [s] is what a measured pass takes beside its bytes, however few they are.
     """
 
     read: Numbers
@@ -22,6 +23,7 @@ class Elementwise(Op):
     kernels: int = 1
     fusible: bool = True
     variant: str = ""
+    latency: float = 0.0
 
     @property
     def flops(self) -> Numbers:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
@@ -205,7 +206,8 @@ class Assumptions:
         lines = [f"{'assumption':<{width}}{'low':>9}{'base':>9}{'high':>9}  status  unit"]
         for item in self.items:
             shown = "".join(f"{value:>9.4g}" for value in (item.low, item.base, item.high))
-            lines.append(f"{item.name:<{width}}{shown}  {item.status:<6}  {item.unit}".rstrip())
+            line = f"{item.name:<{width}}{shown}  {item.status:<6}  {item.unit}".rstrip()
+            lines += textwrap.wrap(line, 80, subsequent_indent=" " * (width + 37))
         return "\n".join(lines)
 
 

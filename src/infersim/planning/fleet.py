@@ -125,7 +125,7 @@ class FleetPlan:
     def __str__(self) -> str:
         last = self.last
         lines = [
-            f"{self.what[:79]}",
+            *textwrap.wrap(self.what, 80),
             f"{self.replica_capacity:.3g} requests/s a replica of {self.placement.devices_per_replica} GPUs",
             "",
         ]

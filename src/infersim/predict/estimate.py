@@ -15,7 +15,7 @@ from infersim import units
 from infersim.errors import DoesNotFitError, InferSimError, SpecError
 from infersim.machine.machine import Machine, Mode, build_machine
 from infersim.ops.drafts import Drafter
-from infersim.ops.sampling import SAMPLING_PASSES, Sampler
+from infersim.ops.sampling import Sampler, sampling_passes
 from infersim.ops.transformer import Batch, Group
 from infersim.predict.figures import Figures
 from infersim.predict.formats import resolve_precision
@@ -466,8 +466,7 @@ def estimate(
     })  # fmt: skip
     if mode not in ("bound", "calibrated"):
         raise SpecError(f"mode is 'bound' or 'calibrated', got {mode!r}", field="mode")
-    if sampler not in SAMPLING_PASSES:
-        raise SpecError(f"sampler is one of {', '.join(SAMPLING_PASSES)}, got {sampler!r}", field="sampler")
+    sampling_passes(sampler)
     machine = _machine(gpu, system, engine, mode, parallelism.devices_per_replica)
     formats = resolve_precision(spec, precision, kv_cache, machine.accelerator)
     _checked(spec, parallelism, formats, machine)

@@ -121,6 +121,7 @@ def steady_state(
     drafter: Drafter | None = None,
     in_rounds: bool = True,
     variants: tuple[Numbers, Numbers, Numbers] | None = None,
+    siblings: float = 1.0,
 ) -> SteadyState:
     """The closed form for one replica with ``users`` in a closed loop.
 
@@ -131,7 +132,8 @@ def steady_state(
     decode steps and E2E is TTFT. ``burst_share`` of the requests came at once at the start (0: a load that never ends).
     ``in_rounds``: with attention data parallelism every rank has a prompt when one has, as where answers end together; otherwise
     prompts come singly, and all ranks wait for the one that has it. ``variants`` prices several settings of the engine at once:
-    token budgets and slots in place of the knobs', and the sequences of mean length that each leaves KV memory for. Sequences
+    token budgets and slots in place of the knobs', and the sequences of mean length that each leaves KV memory for. ``siblings``
+    decode from one prompt, prefilled once (beams, several answers): ``users`` and ``running`` count sequences. Sequences
     decode at a mean context of I + O/2. With p pipeline stages they form p micro-batches, each stage working on one of them.
     """
     if drafter is not None and drafter.speculation.disable_by_batch_size is not None:
@@ -139,7 +141,7 @@ def steady_state(
             steady_state(
                 model, parallelism, precision, machine, memory, knobs, input_tokens=input_tokens,
                 output_tokens=output_tokens, users=users, cached_tokens=cached_tokens, burst_share=burst_share,
-                sampler=sampler, drafter=one, in_rounds=in_rounds, variants=variants,
+                sampler=sampler, drafter=one, in_rounds=in_rounds, variants=variants, siblings=siblings,
             )
             for one in (drafter.always(), None)
         )  # fmt: skip
@@ -180,8 +182,8 @@ def steady_state(
     chunk = minimum(fresh, room) if chunked else fresh
     chunks = fresh / chunk
     mean_cached = cached + (fresh - chunk) / 2
-    others = (limit - 1) / limit  # nobody's decoding waits for his own prompt
-    due = limit * others / maximum(steps, 1.0) / stages if generates else limit
+    others = maximum(limit - siblings, 0.0) / limit  # nobody's decoding waits for his own prompt
+    due = limit / siblings * others / maximum(steps, 1.0) / stages if generates else limit
     if generates:  # prompts come at random: those of a step that has any
         due = due / -np.expm1(-maximum(due, 1e-9))
     together = minimum(maximum(room / fresh, 1.0) * ranks, maximum(due, minimum(limit, ranks) if in_rounds else 1.0))
@@ -221,14 +223,14 @@ def steady_state(
     for _ in range(ROUNDS):
         alone, carried = _between(nodes, alone_at, running), _between(nodes, mixed_at, running)
         extra = maximum(carried - alone, 0.0)
-        wanted = running * others * chunks / maximum(steps, 1.0) / stages / together
+        wanted = running / siblings * others * chunks / maximum(steps, 1.0) / stages / together
         tpot = alone + minimum(wanted, 1.0) * extra
         busy = minimum(minimum(wanted, 1.0) * extra / tpot, 0.95)
         shared = minimum(maximum(running - 1, 0.0), 1.0)
         service = chunks * (lone + shared * (carried - lone))
         queue = minimum(0.5 * busy / (1 - busy) * chunks * extra, 0.5 * limit * service)
         ttft = 0.5 * tpot * minimum(users - 1, 1.0) + held * tpot + queue + service
-        blocked = maximum(limit * chunks * carried / stages / together - steps * tpot, ttft)
+        blocked = maximum(limit / siblings * chunks * carried / stages / together - steps * tpot, ttft)
         ttft = ttft + (wanted > 1) * (blocked - ttft)
         settled = minimum(limit, maximum(limit * steps * tpot / (ttft + steps * tpot), 1e-6))
         running = running + DAMPING * (settled - running)
@@ -241,14 +243,14 @@ def steady_state(
     waiting = maximum(users - limit, 0.0)
     ttft = ttft + per_request + waiting / rate
     if bursts and generates:
-        passes = limit * chunks / full
+        passes = limit / siblings * chunks / full
         burst = seconds[-2] * (1.0 + 0.5 * maximum(passes - 1.0, 0.0) / stages) + per_request
         ttft = ttft + burst_share * (burst + 0.5 * waiting * waiting / users / rate - ttft)
         tpot = tpot - minimum(burst_share, 0.5) * (tpot - alone) * (steps > 0)
     micro_batch = maximum(running / stages, minimum(running, 1.0))
     return SteadyState(
         ttft=ttft, tpot=tpot / tokens_per_step, e2e=ttft + steps * tpot, requests_per_second=rate, running=running, waiting=waiting,
-        prefill_share=minimum(1.0, rate * chunks * extra / stages / together),
+        prefill_share=minimum(1.0, rate / siblings * chunks * extra / stages / together),
         prefill_batch=(Group(1.0, chunk, mean_cached, encode=source, source=source),),
         decode_batch=(Group(micro_batch, 1.0, context, source=source),), tokens_per_step=tokens_per_step,
         drafting=drafter is not None,

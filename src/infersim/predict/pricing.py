@@ -284,7 +284,7 @@ def _elementwise(first: Elementwise, every: Columns, machine: Machine, unit: Any
     kernels = every.kernels
     moved = every.bytes / kernels
     each = elementwise_time(moved, rates=machine.rates(_any_unit(machine)), parameters=fitted.parameters)
-    return kernels * (each if fitted.surface is None else each * fitted.correction(moved)), fitted
+    return kernels * (each if fitted.surface is None else each * fitted.correction(moved)) + every.latency, fitted
 
 
 def _any_unit(machine: Machine) -> MatrixUnit:

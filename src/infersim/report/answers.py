@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from infersim.report.results import Case
+from infersim.report import other
+from infersim.report.results import DRAWN, Case
 from infersim.report.words import (
     Answer,
     deployment,
@@ -22,6 +23,8 @@ def headline(case: Case) -> str:
     """The answer of a case in a sentence or two."""
     if case.answer is None:
         return f"No answer: {case.error}"
+    if case.question not in DRAWN:
+        return other.headline(case)
     if case.question in ("simulate", "cost"):
         return (_simulate if case.question == "simulate" else _cost)(case.answer, _where(case))
     return (_plan if case.question == "plan" else _estimate)(case.answer)

@@ -9,11 +9,11 @@ from typing import Any
 
 from infersim._version import __version__
 from infersim.errors import InferSimError, SpecError
-from infersim.report import tables
+from infersim.report import other, tables
 from infersim.report.across import all_pictures, anchor, judged_on
 from infersim.report.answers import best_of, doubt, headline, verdict
 from infersim.report.markup import Markup, join, pairs, tag
-from infersim.report.results import Case, Results, read_results
+from infersim.report.results import DRAWN, Case, Results, read_results
 from infersim.report.svg import Picture, inline
 from infersim.report.sweep import sweep_section
 from infersim.report.tiles import Tile, tiles
@@ -35,6 +35,8 @@ QUESTIONS = {
     "plan": "plan",
     "cost": "cost",
     "compare": "comparison",
+    "capacity": "capacity",
+    "size": "fleet",
 }
 
 
@@ -101,7 +103,7 @@ def _sections(results: Results, drawn: Mapping[str, list[Picture]]) -> list[Sect
         )
     if len(cases) > 1:
         others = [
-            tag("details", tag("summary", f"{case.name} ({QUESTIONS[case.question]})"), tag("p", headline(case)), _tiles(tiles(case)),
+            tag("details", tag("summary", f"{case.name} ({_word(case)})"), tag("p", headline(case)), _tiles(tiles(case)),
                 _details(case, drawn[anchor(case, place)]), id=anchor(case, place))
             for place, case in enumerate(cases) if place
         ]  # fmt: skip
@@ -115,6 +117,10 @@ def _sections(results: Results, drawn: Mapping[str, list[Picture]]) -> list[Sect
     if cases:
         found.append(("sources", "Sources and assumptions", _sources(results)))
     return found
+
+
+def _word(case: Case) -> str:
+    return QUESTIONS.get(case.question, case.question)
 
 
 def _header(results: Results) -> Markup:
@@ -193,8 +199,10 @@ def _details(case: Case, pictures: list[Picture]) -> Markup:
             None if answer["unstable"] else tables.percentiles_table(answer),
             _listed("Where the time went", answer["bottlenecks"]),
         ]
+    if case.question not in DRAWN:
+        parts += [other.text_block(case), other.figures_table(case)]
     parts.append(_figures(pictures))
-    if answer.get("assumptions"):
+    if isinstance(answer.get("assumptions"), list) and answer.get("assumptions"):
         parts += [tag("h3", "Assumptions"), tables.assumptions_table(answer["assumptions"])]
     for name in ("decode_step", "prefill_step"):
         if name in answer:

@@ -14,6 +14,7 @@ from infersim.report.figures.run import latency_distribution, load_over_time
 from infersim.report.figures.steps import step_breakdown
 from infersim.report.figures.style import WORDS
 from infersim.report.money import cost_pictures, doubt_pictures, rented_picture
+from infersim.report.other import pictures as other_pictures
 from infersim.report.results import Case
 from infersim.report.svg import Picture
 from infersim.report.words import Answer, memory, number, option_deployment, seconds
@@ -25,7 +26,7 @@ def case_pictures(case: Case, prefix: str, *, brief: bool = False) -> list[Pictu
     """The figures of one case, in the order of reading; their names start with ``prefix``. ``brief``: those of the answer itself."""
     if case.answer is None:
         return []
-    found = {"plan": _plan, "simulate": _run, "cost": cost_pictures}.get(case.question, _none)(case, prefix)
+    found = {"plan": _plan, "simulate": _run, "cost": cost_pictures}.get(case.question, other_pictures)(case, prefix)
     if case.question != "estimate":
         found += doubt_pictures(case, prefix)
     below = case.answer if case.question == "estimate" else case.evidence.get("estimate")
@@ -48,10 +49,6 @@ def case_pictures(case: Case, prefix: str, *, brief: bool = False) -> list[Pictu
     if case.question == "estimate" and below["fits"] and "load" in case.evidence:
         found += rented_picture(case, below, prefix)
     return found
-
-
-def _none(_: Case, __: str) -> list[Picture]:
-    return []
 
 
 def _step(answer: Answer, prefix: str, whose: str, step: str) -> list[Picture]:

@@ -10,8 +10,10 @@ from typing import Any
 
 from infersim.errors import SpecError
 from infersim.report.swept import Sweep, read_sweep
+from infersim.scenario import questions
 
-QUESTIONS = ("estimate", "simulate", "plan", "cost")
+DRAWN = ("estimate", "simulate", "plan", "cost")
+"""Questions whose answers a report knows; those of others tell themselves (``report.other``)."""
 
 
 @dataclass(frozen=True)
@@ -25,6 +27,10 @@ class Case:
     error: str | None
     evidence: Mapping[str, Any] = field(default_factory=dict)
     """What figures need beside the answer (``scenario.evidence``)."""
+    text: str = ""
+    """The answer as it is printed."""
+    setup: Mapping[str, Any] = field(default_factory=dict)
+    """The case as it was asked, after includes and changes."""
 
 
 @dataclass(frozen=True)
@@ -119,9 +125,16 @@ def _list(told: Mapping[str, Any], key: str, file: Path) -> list[Any]:
 def _case(told: Mapping[str, Any], number: int, file: Path) -> Case:
     place = f"cases[{number}]"
     question, answer, error = told.get("question"), told.get("answer"), told.get("error")
-    if question not in QUESTIONS:
-        raise SpecError(f"is one of {', '.join(QUESTIONS)}, got {question!r}", field=f"{place}.question", file=file)
-    for key, value in (("answer", answer), ("overrides", told.get("overrides")), ("evidence", told.get("evidence"))):
+    if question not in questions.known():
+        raise SpecError(
+            f"is one of {', '.join(questions.known())}, got {question!r}", field=f"{place}.question", file=file
+        )
+    for key, value in (
+        ("answer", answer),
+        ("overrides", told.get("overrides")),
+        ("evidence", told.get("evidence")),
+        ("setup", told.get("setup")),
+    ):
         if value is not None and not isinstance(value, dict):
             raise SpecError(f"is an object, got {type(value).__name__}", field=f"{place}.{key}", file=file)
     if answer is None and not error:
@@ -129,4 +142,5 @@ def _case(told: Mapping[str, Any], number: int, file: Path) -> Case:
     return Case(
         str(told.get("name", f"case {number + 1}")), question, told.get("overrides") or {}, answer,
         None if error is None else str(error), told.get("evidence") or {},
+        str(told.get("text") or ""), told.get("setup") or {},
     )  # fmt: skip

@@ -103,7 +103,7 @@ def themed(svg: str, prefix: str, told: str) -> str:
 
 def write_figures(pictures: list[Picture], folder: Path, kind: str = "svg") -> list[Path]:
     """Each picture as a file in ``folder``, which is made where it is missing; dark on white. Returns the files."""
-    from infersim.files import replace_file
+    from infersim.files import replace_file, safe_file_name
 
     if kind not in FORMATS:
         raise SpecError(f"figures are png or svg, not {kind!r}", field="--format")
@@ -113,7 +113,7 @@ def write_figures(pictures: list[Picture], folder: Path, kind: str = "svg") -> l
         raise SpecError(f"cannot be made: {error.strerror}", file=folder) from error
     written = []
     for picture in pictures:
-        target, figure = folder / f"{picture.name}.{kind}", figure_of(picture)
+        target, figure = folder / safe_file_name(f"{picture.name}.{kind}"), figure_of(picture)
         with _drawing():
             replace_file(target, partial(figure.savefig, format=kind, dpi=200, facecolor="white"))
         written.append(target)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from infersim.report import other
 from infersim.report.answers import verdict
 from infersim.report.markup import NONE, Markup, join, pairs, table, tag
 from infersim.report.results import Case, Results
@@ -27,13 +28,14 @@ Column = tuple[str, Any]
 def compared(results: Results) -> list[Markup]:
     """One table per kind of question that has several cases, cases in rows."""
     found = []
-    for question, columns in (("estimate", ESTIMATE), ("simulate", SIMULATE), ("plan", PLAN), ("cost", COST)):
+    for question in dict.fromkeys(case.question for case in results.cases):
         cases = [case for case in results.cases if case.question == question]
         if len(cases) < 2:
             continue
+        columns = COLUMNS[question] if question in COLUMNS else _other_columns(cases)
         shown = {name: [_cell(show, case) for case in cases] for name, show in columns}
         used = [(name, show) for name, show in columns if set(shown[name]) != {NONE}]
-        same = set(shown["Deployment"])
+        same = set(shown.get("Deployment", ()))
         if len(same) == 1:
             used = [(name, show) for name, show in used if name != "Deployment"]
         rows = [[case.name, *(_cell(show, case) for _, show in used)] for case in cases]
@@ -51,7 +53,7 @@ def compared(results: Results) -> list[Markup]:
 
 def _cell(show: Any, case: Case) -> Any:
     if case.answer is None:
-        return f"no answer: {case.error}" if show is deployment else NONE
+        return f"no answer: {case.error}" if show in (deployment, _no_answer) else NONE
     try:
         return show(case)
     except (KeyError, TypeError):  # a deployment that does not fit has no latencies
@@ -104,6 +106,20 @@ COST: tuple[Column, ...] = (
     ("USD per M input tokens", _of("per_million_input_tokens_usd", money)), ("kWh a year", _of("energy_kwh_per_year")),
     ("t CO2e a year", _of("carbon_t_per_year")),
 )  # fmt: skip
+
+
+COLUMNS = {"estimate": ESTIMATE, "simulate": SIMULATE, "plan": PLAN, "cost": COST}
+
+
+def _other_columns(cases: list[Case]) -> tuple[Column, ...]:
+    def column(name: str) -> Column:
+        return other.word(name), lambda case: other.value(name, other.figures(case).get(name))
+
+    return (("Deployment", _no_answer), *map(column, other.columns(cases)))
+
+
+def _no_answer(_: Case) -> str:
+    return NONE
 
 
 def assumptions_table(assumptions: Sequence[Mapping[str, Any]]) -> Markup | None:
@@ -189,7 +205,8 @@ def inputs(case: Case) -> Markup:
     """What went into a case."""
     answer = case.answer or {}
     told = {"estimate": _estimate_inputs, "simulate": _simulate_inputs, "plan": _plan_inputs, "cost": _cost_inputs}
-    rows = told[case.question](answer, case) if case.answer is not None else []
+    known = told.get(case.question, lambda _, case: other.inputs(case.setup))
+    rows = known(answer, case) if case.answer is not None else []
     rows += [(f"changed: {name}", _plain(value)) for name, value in case.overrides.items()]
     return pairs(rows)
 

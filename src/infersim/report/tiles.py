@@ -36,7 +36,7 @@ def tiles(case: Case) -> list[Tile]:
     if case.answer is None:
         return []
     told = {"estimate": _estimate_tiles, "simulate": _simulate_tiles, "plan": _plan_tiles, "cost": _cost_tiles}
-    return told[case.question](case.answer)
+    return told[case.question](case.answer) if case.question in told else []
 
 
 def _estimate_tiles(answer: Answer) -> list[Tile]:

@@ -15,6 +15,7 @@ from infersim.scenario import questions
 from infersim.scenario.scenario import Scenario, resolve
 from infersim.scenario.setup import Setup, located
 from infersim.serving.traffic import Traffic
+from infersim.specs.deployment import EngineKnobs
 from infersim.specs.served import PARALLEL
 
 
@@ -32,7 +33,7 @@ def answer(scenario: Scenario) -> Any:
             return _of_a_layer(scenario)
         return _ANSWERS[scenario.question](scenario)
     except SpecError as error:
-        raise located(error, scenario.tree) from error
+        raise located(error, scenario.tree, scenario.file) from error
 
 
 def _estimate(scenario: Scenario) -> Estimate:
@@ -76,7 +77,7 @@ def _prompt_pool(setup: Setup, traffic: Any) -> Estimate | None:
 
     differs = dict(setup.simulate.prefill)
     hardware = differs.pop("hardware", setup.hardware)
-    place = dict(setup.deployment) | {"replicas": 1, "speculative_config": None}
+    place = setup.deployment.model_dump(mode="json", exclude_unset=True) | {"replicas": 1, "speculative_config": None}
     try:
         placed = validate(Placement, place | differs)
         served = validate(ServedModel, {"model": setup.model, "hardware": hardware, "deployment": placed})
@@ -122,7 +123,7 @@ def _search(setup: Setup, request_rate: float | None = None, **fixed: Any) -> An
     for name in (*PARALLEL, "system"):
         if name in place.model_fields_set:
             raise SpecError("is what a plan searches: leave it out", field=f"deployment.{name}")
-    knobs = [name for name in place.knobs.model_fields if name in place.model_fields_set]
+    knobs = [name for name in EngineKnobs.model_fields if name in place.model_fields_set]
     if knobs:
         raise SpecError(
             "is what a plan searches or takes from the engine: leave it out", field=f"deployment.{knobs[0]}"
@@ -184,7 +185,7 @@ def _cost(scenario: Scenario) -> Any:
     }
     return cost(
         _deployment(setup), request_rate=rate, terms=costs.paid, site=costs.site or "us", against=costs.against,
-        api=costs.api.three if costs.api is not None else None,
+        api=costs.api_prices,
         **{name: value for name, value in given.items() if value is not None},
     )  # fmt: skip
 
@@ -285,9 +286,9 @@ def _of_a_layer(scenario: Scenario) -> Any:
         "workload": setup.workload.steady(),
     }
     taken = inspect.signature(ask).parameters
-    return ask(
-        scenario.layers[layer.section], deployment, **{name: value for name, value in offered.items() if name in taken}
-    )
+    if "deployment" in taken and taken["deployment"].default is inspect.Parameter.empty and deployment is None:
+        raise SpecError(f"is needed: the section {layer.section} asks about a deployment", field="model")
+    return ask(scenario.layers[layer.section], **{name: value for name, value in offered.items() if name in taken})
 
 
 _ANSWERS: dict[str, Callable[[Scenario], Any]] = {

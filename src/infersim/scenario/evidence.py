@@ -34,8 +34,10 @@ def evidence(answer: Any) -> dict[str, Any]:
     >>> sorted(evidence(estimate("meta-llama/Llama-3.1-8B", "H100-SXM")))
     ['doubt', 'load']
     """
+    from infersim.planning.comparison import Comparison
     from infersim.planning.cost import CostReport
     from infersim.planning.options import Plan
+    from infersim.serving.capacity import Capacity
     from infersim.serving.result import ServingResult
 
     if isinstance(answer, Estimate):
@@ -44,6 +46,11 @@ def evidence(answer: Any) -> dict[str, Any]:
         return _behind(answer.best.deployment, answer.best.prefill) | _plan_doubt(answer.best)
     if isinstance(answer, CostReport):
         return _cost(answer)
+    if isinstance(answer, Capacity):
+        return evidence(answer.at)
+    if isinstance(answer, Comparison):
+        cheapest = answer.cheapest
+        return {"doubt": {"tornado": answer.tornado(cheapest.letter).to_dict()}}
     if isinstance(answer, ServingResult):
         front = answer.prefill.deployment if answer.prefill is not None else None
         return _behind(answer.deployment, front) | {"distribution": quantiles(answer), "series": series_columns(answer)}

@@ -19,10 +19,24 @@ def written_out(tree: Fields, path: tuple[str, ...]) -> Fields:
     for where, load in _LOADERS.items():
         if path[: len(where)] == where and len(path) > len(where):
             name = get(tree, where)
+            if name is None and where[0] == "deployment":
+                name = _usual(tree, where[1])
             if isinstance(name, str):
                 spec = load()(name)
-                tree = put(tree, where, spec.model_dump(mode="json", exclude_defaults=True))
+                tree = put(tree, where, spec.model_dump(mode="json"))
     return tree
+
+
+def _usual(tree: Fields, field: str) -> str | None:
+    """The engine or system that a scenario has without naming one."""
+    from infersim.specs.library import default_system, load_accelerator
+    from infersim.specs.served import Placement
+
+    if field == "engine":
+        return str(Placement.model_fields["engine"].default)
+    gpu = tree.get("hardware")
+    found = default_system(load_accelerator(gpu).name) if isinstance(gpu, str) else None
+    return found.name if found is not None else None
 
 
 def _accelerator() -> Callable[[str], Spec]:

@@ -119,6 +119,21 @@ def put(tree: Mapping[str, Any], path: Path_, value: Any, place: Place | None = 
     return copied
 
 
+def drop(tree: Mapping[str, Any], path: Path_) -> Fields:
+    """A copy of the tree without what is at a path.
+
+    >>> drop({"a": {"x": 1, "y": 2}}, ("a", "x"))
+    {'a': {'y': 2}}
+    """
+    above = get(tree, path[:-1])
+    if not isinstance(above, Mapping) or path[-1] not in above:
+        return tree if isinstance(tree, Fields) else Fields(tree)
+    left = Fields(
+        {key: value for key, value in above.items() if key != path[-1]}, places=getattr(above, "places", None)
+    )
+    return put(tree, path[:-1], left) if len(path) > 1 else left
+
+
 def _put_item(tree: list[Any], path: Path_, value: Any, place: Place | None) -> Items:
     first, rest = path[0], path[1:]
     if not (first.isdigit() and int(first) < len(tree)):

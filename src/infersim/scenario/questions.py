@@ -36,6 +36,19 @@ class Question(NamedTuple):
 
 
 LAYERS: dict[str, Question] = {
+    "decoding": Question("decoding", "infersim.decoding.spec:DecodingSpec", "infersim.decoding.answer:answer"),
+    "prompts": Question("prompts", "infersim.prompts.spec:PromptLayout", "infersim.prompts.answer:answer"),
+    "adapters": Question(
+        "adapters", "infersim.adapters.many:AdaptersSpec", "infersim.adapters.many:answer", "infersim.report.layers:adapter_pictures",
+    ),
+    "quantisation": Question(
+        "quantisation", "infersim.adapters.quantisation:QuantisationSpec", "infersim.adapters.quantisation:answer",
+        "infersim.report.layers:scheme_pictures",
+    ),
+    "agents": Question("agents", "infersim.agents.spec:Workflow", "infersim.agents.answer:answer", "infersim.report.layers:agent_pictures"),
+    "retrieval": Question("retrieval", "infersim.retrieval.spec:RetrievalSpec", "infersim.retrieval.answer:answer"),
+    "rag": Question("rag", "infersim.rag.spec:Pipeline", "infersim.rag.answer:answer", "infersim.report.rag:rag_pictures"),
+    "decide": Question("decide", "infersim.decide.spec:Decision", "infersim.decide.answer:answer", "infersim.report.rag:decision_pictures"),
 }  # fmt: skip
 """By the name of the question."""
 

@@ -19,6 +19,7 @@ from infersim.scenario.evidence import evidence
 from infersim.scenario.expect import Checked, check, target_met
 from infersim.scenario.places import plain
 from infersim.scenario.scenario import Scenario
+from infersim.scenario.setup import Found
 from infersim.scenario.summary import compared
 from infersim.tables import to_csv
 
@@ -184,8 +185,27 @@ def _run_case(case: Scenario, doubts: bool) -> CaseResult:
         key: value for key, value in case.tree.items() if key not in ("what_if", "grid", "expect", "sweep", "include")
     }
     return CaseResult(
-        case.case, case.question, case.why, case.changes, plain(kept), found, error, seconds, beside, checked, told
+        case.case,
+        case.question,
+        case.why,
+        case.changes,
+        _from_anywhere(plain(kept)),
+        found,
+        error,
+        seconds,
+        beside,
+        checked,
+        told,
     )
+
+
+def _from_anywhere(value: Any) -> Any:
+    """With paths of files that were found beside the scenario as absolute ones."""
+    if isinstance(value, dict):
+        return {key: _from_anywhere(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_from_anywhere(inner) for inner in value]
+    return str(Path(value).resolve()) if isinstance(value, Found) else value
 
 
 def check_folder(folder: str | Path) -> Path:

@@ -5,20 +5,24 @@ from __future__ import annotations
 import typing
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field, ValidationError, field_validator
 
-from infersim.errors import SpecError, did_you_mean
+from infersim.errors import SpecError, UnknownNameError, did_you_mean
 from infersim.scenario import questions
 from infersim.scenario.places import Fields, Place, get, place_of, put
 from infersim.scenario.sections import Costs, FleetDemand, Limits, Load, Options, Search, Simulation
+from infersim.scenario.text import parse, read_text
 from infersim.specs.hardware import Accelerator
 from infersim.specs.huggingface import from_config
 from infersim.specs.model import ModelSpec
 from infersim.specs.quantity import Spec
 from infersim.specs.reading import fields_at
 from infersim.specs.served import Placement, ServedModel
+
+if TYPE_CHECKING:
+    from infersim.scenario.sweeps.design import SweepSpec
 
 Name = Annotated[str, Field(min_length=1, max_length=1000)]
 SECTIONS: dict[str, type[Spec]] = {
@@ -87,7 +91,7 @@ def read_setup(tree: Fields) -> tuple[Setup, dict[str, Spec]]:
     """The setup and the layers' sections that a tree holds. SpecError with file, line and field for everything that is wrong."""
     layers = questions.sections()
     own = {key: value for key, value in tree.items() if key not in layers and key not in OF_THE_FILE}
-    own = _files_found(Fields(own, places=tree.places))
+    own = Fields(own, places=tree.places)
     _refuse_flags(own)
     asked = own.get("question")
     if asked is not None and asked not in questions.known():
@@ -101,6 +105,14 @@ def read_setup(tree: Fields) -> tuple[Setup, dict[str, Spec]]:
             kind = questions.LAYERS[layers[section]].load_spec()
             found[section] = _validated(kind, tree[section], (section,), tree)
     return setup, found
+
+
+def check_sweep(tree: Mapping[str, Any]) -> SweepSpec:
+    """The section ``sweep``; SpecError, with its line, where it is none."""
+    from infersim.scenario.sweeps.design import SweepSpec
+
+    found: SweepSpec = _validated(SweepSpec, tree["sweep"], ("sweep",), tree)
+    return found
 
 
 def _validated(kind: type[Any], tree: Any, path: tuple[str, ...], whole: Any = None) -> Any:
@@ -138,7 +150,7 @@ def _told(error: ValidationError, kind: type[Spec], tree: Any, prefix: tuple[str
 
 def _problem(one: Any, kind: type[Spec], tree: Any, prefix: tuple[str, ...]) -> _Problem:
     place, path = place_of(tree, (*prefix, *one["loc"]))
-    message = one["msg"].removeprefix("Value error, ")
+    message = one["msg"].removeprefix("Value error, ").replace("Input should be", "should be")
     if one["type"] == "extra_forbidden":
         key = str(one["loc"][-1])
         message = f"unknown field; {_suggestion(key, kind, one['loc'][:-1])}"
@@ -149,10 +161,10 @@ def _problem(one: Any, kind: type[Spec], tree: Any, prefix: tuple[str, ...]) -> 
     elif one["type"] in ("value_error", "union_tag_invalid", "union_tag_not_found"):
         inner = one.get("ctx", {}).get("error")
         if isinstance(inner, SpecError):
-            message = inner.message
+            message = inner.message.replace("Input should be", "should be")
             extra = [part for part in (inner.field or "").split(".") if part]
             if extra and extra[0] not in path:
-                message = f"{inner.field}: {inner.message}"
+                message = f"{inner.field}: {message}"
     else:
         message = f"{_plainly(message)}, got {_shown(one['input'])}"
     return _Problem(path, place, message, one["type"] in WRONG_KIND)
@@ -247,15 +259,25 @@ def _alternatives(annotation: Any) -> set[Any]:
     return found | ({bool} if annotation is Any else set())
 
 
-def _files_found(tree: Fields) -> Fields:
+class Found(str):
+    """A path from here: it was relative to a file, and is not to be moved again."""
+
+    __slots__ = ()
+
+
+def files_found(tree: Fields) -> Fields:
     """With paths that are relative to the file they were written in as paths from here."""
     for field in FILES:
         path = tuple(field.split("."))
         value = get(tree, path)
         if isinstance(value, str):
             moved = _from_its_file(value, place_of(tree, path)[0])
+            if moved.endswith((".yaml", ".yml", ".csv")) and not Path(moved).expanduser().is_file():
+                raise error_at(tree, path, f"no such file: {moved}")
             if moved != value:
                 tree = put(tree, path, moved)
+    for section in questions.sections():
+        tree = section_written_out(tree, section)
     listed = tree.get("hardware")
     if isinstance(listed, list):
         for number, value in enumerate(listed):
@@ -266,12 +288,24 @@ def _files_found(tree: Fields) -> Fields:
     return tree
 
 
+def section_written_out(tree: Fields, section: str) -> Fields:
+    """The tree with a layer's section read from its file, where there is the name of one."""
+    value = tree.get(section)
+    if not (isinstance(value, str) and value.endswith((".yaml", ".yml")) and section in questions.sections()):
+        return tree
+    path = Path(_from_its_file(value, place_of(tree, (section,))[0]))
+    try:
+        return put(tree, (section,), parse(read_text(path), path))
+    except SpecError as error:
+        raise error if error.file != path else error_at(tree, (section,), f"{path}: {error.message}") from None
+
+
 def _from_its_file(value: str, place: Place | None) -> str:
     named = value.endswith(ENDINGS) or value.startswith(("./", "../"))
-    if place is None or not named or Path(value).is_absolute() or value.startswith("~"):
+    if isinstance(value, Found) or place is None or not named or Path(value).is_absolute() or value.startswith("~"):
         return value
-    beside = place.file.parent / value
-    return str(beside) if str(beside).startswith(("/", ".")) else f"./{beside}"
+    beside = str(place.file.parent / value)
+    return Found(beside if beside.startswith(("/", ".")) else f"./{beside}")
 
 
 def error_at(tree: Any, path: Sequence[Any], message: str) -> SpecError:
@@ -280,17 +314,42 @@ def error_at(tree: Any, path: Sequence[Any], message: str) -> SpecError:
     return SpecError(message, field=".".join(str(part) for part in path), file=str(place) if place else None)
 
 
-def located(error: SpecError, tree: Any) -> SpecError:
-    """The same error at the line that its field was written in, where it can be told."""
-    if error.file is not None or not error.field:
-        return error
+def located(error: SpecError, tree: Any, file: Path | None = None) -> SpecError:
+    """The same error at the line that its field was written in, where it can be told, else with the scenario's file."""
+    way = _way(error, tree)
+    if way is None:
+        return (
+            error
+            if error.file is not None or file is None
+            else type(error)(error.message, field=error.field, file=file)
+        )
+    place, _ = place_of(tree, way)
+    message = f"{error.file}: {error.message}" if error.file is not None else error.message
+    return type(error)(message, field=".".join(map(str, way)), file=str(place) if place else file)
+
+
+def _way(error: SpecError, tree: Any) -> tuple[Any, ...] | None:
+    """The path of the field that an error is about."""
+    named = [(*field.split("."),) for field in FILES]
+    ways: list[tuple[Any, ...]] = [way for way in named if isinstance(get(tree, way), str)]
+    ways += (
+        [("hardware", number) for number, _ in enumerate(tree["hardware"])]
+        if isinstance(tree.get("hardware"), list)
+        else []
+    )
+    if error.file is not None:
+        missing = [way for way in ways if error.message == "no such file" and _ends_so(error.file, get(tree, way))]
+        return missing[0] if missing else None
+    if not error.field:
+        known = [way for way in ways if isinstance(error, UnknownNameError) and str(get(tree, way)) in error.message]
+        return max(known, key=lambda way: len(str(get(tree, way)))) if known else None
     parts = tuple(error.field.split("."))
-    ways = [parts, *((section, *parts) for section in SECTIONS), *_RENAMED.get(error.field, ())]
-    for way in ways:
-        if get(tree, way) is not None:
-            place, _ = place_of(tree, way)
-            return type(error)(error.message, field=".".join(way), file=str(place) if place else None)
-    return error
+    tried: list[tuple[Any, ...]] = [parts, *((section, *parts) for section in SECTIONS), *_RENAMED.get(error.field, ())]
+    return next((way for way in tried if get(tree, way) is not None), None)
+
+
+def _ends_so(file: Any, given: str) -> bool:
+    return str(file).endswith(given.removeprefix("./").removeprefix("../"))
 
 
 _RENAMED: dict[str, tuple[tuple[str, ...], ...]] = {

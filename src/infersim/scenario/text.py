@@ -64,9 +64,8 @@ def parse(text: str, file: Path) -> Fields:
     if found is None:
         raise SpecError("is empty; infersim init writes a scenario to start from", file=file)
     if not isinstance(found, Fields):
-        raise SpecError(
-            f"is a mapping of fields such as model: and hardware:, found {type(found).__name__.lower()}", file=file
-        )
+        told = "a list" if isinstance(found, Items) else "one value"
+        raise SpecError(f"is a mapping of fields such as model: and hardware:, found {told}", file=file)
     return found
 
 

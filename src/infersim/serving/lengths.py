@@ -15,6 +15,7 @@ from infersim.errors import SpecError
 from infersim.specs.quantity import Spec
 
 Integers = npt.NDArray[np.int64]
+Shares = npt.NDArray[np.float64]
 Tokens = Annotated[float, Field(ge=1, le=1e8)]
 MAX_TOKENS = 10**8
 """A drawn length is clipped to 1 .. this many tokens."""
@@ -42,6 +43,10 @@ class Fixed(Spec):
     def sample(self, generator: np.random.Generator, count: int) -> Integers:
         return np.full(count, whole(self.tokens))
 
+    def quantile(self, shares: Shares) -> Integers:
+        """The lengths below which such ``shares`` of all lie."""
+        return np.full(np.shape(shares), whole(self.tokens))
+
 
 class Uniform(Spec):
     """Whole numbers from ``low`` to ``high``, both included, all equally likely.
@@ -66,6 +71,11 @@ class Uniform(Spec):
 
     def sample(self, generator: np.random.Generator, count: int) -> Integers:
         return generator.integers(math.floor(self.low), math.floor(self.high), size=count, endpoint=True)
+
+    def quantile(self, shares: Shares) -> Integers:
+        """The lengths below which such ``shares`` of all lie."""
+        low, high = math.floor(self.low), math.floor(self.high)
+        return np.asarray(np.minimum(low + np.floor(shares * (high - low + 1)), high), dtype=np.int64)
 
 
 def uniform_by_ratio(tokens: float, ratio: float) -> Uniform:
@@ -118,6 +128,12 @@ class LogNormal(Spec):
     def sample(self, generator: np.random.Generator, count: int) -> Integers:
         return whole(generator.lognormal(self.mu, self.sigma, count))
 
+    def quantile(self, shares: Shares) -> Integers:
+        """The lengths below which such ``shares`` of all lie."""
+        from scipy.special import ndtri
+
+        return whole(np.exp(self.mu + self.sigma * ndtri(shares)))
+
 
 Z99 = 2.3263478740408408
 """99th percentile of the standard normal distribution."""
@@ -143,6 +159,13 @@ class Empirical(Spec):
     def sample(self, generator: np.random.Generator, count: int) -> Integers:
         chances = None if self.weights is None else np.asarray(self.weights) / sum(self.weights)
         return whole(generator.choice(np.asarray(self.values), size=count, p=chances))
+
+    def quantile(self, shares: Shares) -> Integers:
+        """The lengths below which such ``shares`` of all lie."""
+        order = np.argsort(self.values)
+        weights = np.ones(len(self.values)) if self.weights is None else np.asarray(self.weights)
+        reached = np.cumsum(weights[order]) / weights.sum()
+        return whole(np.asarray(self.values)[order][np.minimum(np.searchsorted(reached, shares), len(order) - 1)])
 
 
 Lengths = Annotated[Fixed | Uniform | LogNormal | Empirical, Field(discriminator="kind")]

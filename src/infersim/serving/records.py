@@ -66,6 +66,8 @@ class Records:
     preemptions: array[int] = field(default_factory=lambda: array("I"))
     cached: array[int] = field(default_factory=lambda: array("i"))
     replica: array[int] = field(default_factory=lambda: array("H"))
+    session: array[int] = field(default_factory=lambda: array("i"))
+    """Number of the session a request is a turn of; empty where the traffic has no sessions."""
     gaps: GapHistogram = field(default_factory=GapHistogram)
     rejected: int = 0
     """Requests that no pool of this size can ever hold."""

@@ -30,7 +30,7 @@ class Draws:
 
     def __init__(self, traffic: Traffic, seed: int) -> None:
         self.traffic = traffic
-        streams = np.random.SeedSequence(seed).spawn(6)
+        streams = np.random.SeedSequence(seed).spawn(7)
         (
             self.arrival_generator,
             self._lengths,
@@ -38,6 +38,7 @@ class Draws:
             self._priorities,
             self._groups,
             self.session_generator,
+            self._firsts,
         ) = (np.random.default_rng(stream) for stream in streams)
         self._left: deque[tuple[int, int, tuple[Segment, ...], int]] = deque()
         shared = traffic.prefixes
@@ -71,6 +72,14 @@ class Draws:
             count = len(prompts)
             self._left.extend(zip(prompts, outputs, prefixes or [()] * count, priorities or [0] * count, strict=True))
         return self._left.popleft()
+
+    def first(self) -> tuple[int, int, tuple[Segment, ...], int]:
+        """The same of the first turn of a session, which may bring a prompt of its own length."""
+        sessions, drawn = self.traffic.sessions, self.next()
+        if sessions is None or sessions.first_tokens is None:
+            return drawn
+        own = int(sessions.first_tokens.sample(self._firsts, 1)[0])
+        return own + sum(tokens for _, tokens in drawn[2]), *drawn[1:]
 
 
 Fits = Callable[[int, int], bool]
@@ -212,6 +221,8 @@ class ReactiveSource:
     ) -> None:  # fmt: skip
         """A request at ``time``; one that can never run is turned away."""
         number = self._records.new(time, prompt, output)
+        if own is not None:
+            self._records.session.append(own[0])
         if self.progress is not None and number % PIECE == PIECE - 1:
             self.progress(number + 1)
         if not self._fits(prompt, output):
@@ -238,7 +249,7 @@ class ReactiveSource:
         """A user of the closed loop sends; where the request is turned away, the next one."""
         sent = False
         while self._left and not sent:
-            drawn = self._draws.next()
+            drawn = self._draws.first()
             self._left -= 1
             self._start(time, drawn)
             sent = self._fits(drawn[0], drawn[1])
@@ -254,7 +265,7 @@ class ReactiveSource:
             self._starts.extend(process.times(self._draws.arrival_generator, 1024, self._last).tolist())
             self._last = self._starts[-1]
         self._left -= 1
-        time, drawn = self._starts.popleft(), self._draws.next()
+        time, drawn = self._starts.popleft(), self._draws.first()
         self._line = max(self._line, self._reach(time, drawn[0]))
         self._upcoming = _Start(time, self._line, drawn)
 
@@ -290,11 +301,11 @@ class ReactiveSource:
         said = sequence.prompt + sequence.output
         if turns < 1 or not self._left:
             return False
-        fresh, output, _, priority = self._turn_draws.next()
-        prompt = said + fresh
+        drawn, output, again, priority = self._turn_draws.next()
+        prompt = said + drawn - sum(tokens for _, tokens in again)  # the shared prefix stands at the start already
         if (sessions.max_context is not None and prompt > sessions.max_context) or not self._fits(prompt, output):
             return False
-        pause = float(self._draws.session_generator.exponential(sessions.think)) if sessions.think else 0.0
+        pause = float(sessions.think.sample(self._draws.session_generator, 1)[0])
         before = sum(tokens for _, tokens in sequence.prefix)
         prefix = (*sequence.prefix, (sequence.own, said - before))
         self._turns_left[session] = turns - 1

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from infersim import units
 from infersim.errors import SpecError, UnitError, did_you_mean
+from infersim.specs.targets import in_full
 
 METRICS = ("ttft", "tpot", "itl", "e2e")
 
@@ -29,13 +30,15 @@ class Limit:
 
 
 def read_limits(text: str) -> tuple[Limit, ...]:
-    """``"ttft_p95=800ms,tpot=40ms"`` as limits. Raises SpecError with what would be right.
+    """``"ttft_p95=800ms,tpot=40ms"`` as limits, or those of a target on file by its name. Raises SpecError with what would be right.
 
     >>> [limit.name for limit in read_limits("ttft_p99.9=2s, e2e=10s")]
     ['ttft_p99.9', 'e2e']
+    >>> read_limits("mlperf/llama-3.1-8b-interactive")[0]
+    Limit(metric='ttft', percentile=99.0, seconds=0.5)
     """
     limits = []
-    for part in text.split(","):
+    for part in in_full(text).split(","):
         if not part.strip():
             continue
         name, equals, value = (piece.strip() for piece in part.partition("="))

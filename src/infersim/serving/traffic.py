@@ -9,8 +9,9 @@ import numpy as np
 from pydantic import Field, field_validator, model_validator
 
 from infersim.serving.arrivals import LONGEST_RUN, Arrivals, ClosedLoop, as_arrivals
+from infersim.serving.durations import ExponentialTime, Pause
 from infersim.serving.lengths import Fixed, Integers, Lengths, Pairs, as_lengths, uniform_by_ratio
-from infersim.specs.quantity import Seconds, Spec
+from infersim.specs.quantity import Spec
 
 
 class SharedPrefixes(Spec):
@@ -40,18 +41,21 @@ class SharedPrefixes(Spec):
 class Sessions(Spec):
     """Conversations and agent loops: every turn's prompt is all that was said before and ``input_tokens`` new ones.
 
-    ``think`` is the mean time between an answer and the next turn, exponential, zero for an agent whose tools take no time.
+    ``think`` is the time between an answer and the next turn: a mean, of an exponential time, or a distribution (the tools of an
+    agent); zero where nothing lies between. The first turn brings ``first_tokens`` in place of the traffic's input tokens, so that
+    turn i of a session whose answers stay short has a prompt of about first + (i - 1) x input tokens.
     A session ends early where its next prompt would be longer than ``max_context``.
     """
 
     turns: Lengths
-    think: Seconds = 0.0
+    think: Pause = ExponentialTime.model_construct(mean=0.0)
+    first_tokens: Lengths | None = None
     max_context: Annotated[int, Field(ge=1)] | None = None
 
-    @field_validator("turns", mode="before")
+    @field_validator("turns", "first_tokens", mode="before")
     @classmethod
-    def _lengths(cls, given: Any) -> Any:
-        return as_lengths(given, "sessions.turns") if not hasattr(given, "sample") else given
+    def _lengths(cls, given: Any, info: Any) -> Any:
+        return given if given is None or hasattr(given, "sample") else as_lengths(given, f"sessions.{info.field_name}")
 
 
 class Traffic(Spec):
@@ -96,6 +100,8 @@ class Traffic(Spec):
     def mean_input(self) -> float:
         """Mean prompt of a first turn, the shared prefix included [tokens]."""
         own = self.pairs.mean[0] if self.pairs else self.input_tokens.mean
+        if self.sessions is not None and self.sessions.first_tokens is not None:
+            own = self.sessions.first_tokens.mean
         return own + (self.prefixes.tokens.mean * self.prefixes.share if self.prefixes else 0.0)
 
     @property

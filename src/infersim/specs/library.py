@@ -2,8 +2,9 @@
 
 Looked through in this order: folders given to ``add_spec_folder``, those in the environment variable
 ``INFERSIM_SPECS`` (separated as PATH is), then the bundled ones. A folder holds ``accelerators/``, ``systems/``,
-``engines/``, ``overheads/``, ``models/``, ``calibrations/`` and ``acceptance/``, each with one YAML file per thing, named
-after it, and ``prices/`` with tables of prices, each of which stands in for later ones of the same hardware and kind.
+``engines/``, ``overheads/``, ``models/``, ``calibrations/``, ``acceptance/``, ``api_caching/``, ``decisions/``, ``grammar_engines/``,
+``targets/``, ``vector_indexes/``, ``recall_curves/`` and ``search_rates/``, each with one YAML file per thing, named after it, and
+``prices/`` with tables of prices, each of which stands in for later ones of the same hardware and kind.
 """
 
 from __future__ import annotations
@@ -23,20 +24,28 @@ from infersim.specs.price_tables import PriceRow, by_hardware, layered, read_pri
 from infersim.specs.reading import explain as explain
 from infersim.specs.reading import read_yaml as read_yaml
 from infersim.specs.reading import validate as validate
+from infersim.specs.vector_search import RecallCurve, SearchRates, VectorIndex
 
 AcceleratorOrSystem = TypeVar("AcceleratorOrSystem", Accelerator, System)
+RETRIEVAL = ("vector_indexes", "recall_curves", "search_rates")
 _added: list[Path] = []
 _price_files: list[Path] = []
 derived_caches: list[Callable[[], None]] = []
 """What else ``clear_cache`` empties: caches of what was made of specs."""
 
 
+OF_WORKLOADS = ("acceptance", "api_caching", "decisions", "grammar_engines", "targets")
+"""Kinds of specs that tell of what is asked, not of what answers."""
+
+
 def _bundled(kind: str) -> Path:
     """The folder of shipped specs of a kind, inside the wheel or beside the checkout."""
     package = Path(__file__).resolve().parents[1]
-    home = {"models": Path("model_specs"), "acceptance": Path("workload_specs") / kind}.get(
-        kind, Path("hardware_specs") / kind
-    )
+    home = Path("model_specs") if kind == "models" else Path("hardware_specs") / kind
+    if kind in OF_WORKLOADS:
+        home = Path("workload_specs") / kind
+    if kind in RETRIEVAL:
+        home = Path("retrieval_specs") / kind
     inside, beside = package / home, package.parents[1] / home
     return inside if inside.is_dir() else beside
 
@@ -68,7 +77,7 @@ def add_price_file(path: str | Path) -> list[PriceRow]:
 
     Returns the rows by the names they have here. Raises SpecError on a file that cannot be read or names no hardware.
     """
-    rows = _named(path)
+    rows = read_named_prices(path)
     if Path(path) not in _price_files:
         _price_files.insert(0, Path(path))
     clear_cache()
@@ -77,7 +86,7 @@ def add_price_file(path: str | Path) -> list[PriceRow]:
 
 def looked_into() -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Folders of specs and tables of prices that stand before the bundled ones, for another process to ``look_into``."""
-    own = [folder.resolve() for folder in _own_folders()]
+    own = [folder.resolve() for _, folder in own_folders()]
     return tuple(map(str, own)), tuple(str(path.resolve()) for path in _price_files)
 
 
@@ -102,17 +111,21 @@ def clear_cache() -> None:
     load_system.cache_clear()
     load_bundled_model.cache_clear()
     load_engine.cache_clear()
+    load_vector_index.cache_clear()
+    load_recall_curve.cache_clear()
+    load_search_rates.cache_clear()
     default_system.cache_clear()
+
+
+def own_folders() -> list[tuple[str, Path]]:
+    """The user's folders of specs, the first one winning, each with who named it: ``--specs`` or ``INFERSIM_SPECS``."""
+    listed = (Path(part).expanduser() for part in os.environ.get("INFERSIM_SPECS", "").split(os.pathsep) if part)
+    return [*(("--specs", folder) for folder in _added), *(("INFERSIM_SPECS", folder) for folder in listed)]
 
 
 def spec_folders(kind: str) -> list[Path]:
     """The folders that hold specs of a kind, the first one winning."""
-    return [folder / kind for folder in _own_folders() if (folder / kind).is_dir()] + [_bundled(kind)]
-
-
-def _own_folders() -> list[Path]:
-    given = os.environ.get("INFERSIM_SPECS", "").split(os.pathsep)
-    return [*_added, *(Path(part).expanduser() for part in given if part)]
+    return [folder / kind for _, folder in own_folders() if (folder / kind).is_dir()] + [_bundled(kind)]
 
 
 def names(kind: str) -> list[str]:
@@ -133,7 +146,7 @@ def files(kind: str) -> dict[str, Path]:
     return found
 
 
-def _named(path: str | Path) -> list[PriceRow]:
+def read_named_prices(path: str | Path) -> list[PriceRow]:
     """The rows of a price table, each with the name its hardware has here."""
     rows = []
     for row in read_price_table(path):
@@ -158,7 +171,8 @@ def _own_prices() -> list[dict[str, tuple[Price, ...]]]:
     """Prices of the user's tables: files given first, then those in folders of specs."""
     folders = spec_folders("prices")[:-1]
     return [
-        by_hardware(_named(path)) for path in (*_price_files, *(p for f in folders for p in sorted(f.glob("*.csv"))))
+        by_hardware(read_named_prices(path))
+        for path in (*_price_files, *(p for f in folders for p in sorted(f.glob("*.csv"))))
     ]
 
 
@@ -174,7 +188,9 @@ _ALIASES = re.compile(r"^aliases:\s*\[(.*?)\]", re.MULTILINE | re.DOTALL)
 
 def find(kind: str, name: str) -> Path:
     """The file of the spec called ``name`` (case does not matter; aliases count; a path is taken as it is)."""
-    noun = kind.rstrip("s")
+    noun = {"vector_indexes": "vector index", "search_rates": "set of search rates"}.get(
+        kind, kind.rstrip("s").replace("_", " ")
+    )
     if not isinstance(name, str) or not name.strip():
         raise UnknownNameError(f"a name of {noun} is needed, got {name!r}")
     if name.endswith((".yaml", ".yml")) and Path(name).expanduser().is_file():
@@ -194,7 +210,7 @@ def find(kind: str, name: str) -> Path:
     if name.lower() in aliases:
         return aliases[name.lower()]
     listed = f"see `infersim {'models' if kind == 'models' else 'hardware'}`"
-    if kind in ("acceptance", "sites", "launch"):
+    if kind in ("sites", "launch", *OF_WORKLOADS, *RETRIEVAL):
         listed = f"known: {', '.join(known)}"
     hint = did_you_mean(name, known) if nearest(name, known) else listed
     raise UnknownNameError(f"no {noun} is called {name!r}; {hint}")
@@ -252,6 +268,35 @@ def load_engine(name: str) -> EngineSpec:
         "sources": [*data.get("sources", []), *measured.get("sources", [])],
     }
     return validate(EngineSpec, merged, file=fitted)
+
+
+@functools.lru_cache(maxsize=256)
+def load_vector_index(name: str) -> VectorIndex:
+    """The vector index called ``name``, or the one in a YAML file.
+
+    >>> load_vector_index("faiss-hnsw").kind
+    'hnsw'
+    """
+    path = find("vector_indexes", name)
+    return validate(VectorIndex, read_yaml(path), file=path)
+
+
+@functools.lru_cache(maxsize=256)
+def load_recall_curve(name: str) -> RecallCurve:
+    """The recall curve called ``name``, or the one in a YAML file.
+
+    >>> load_recall_curve("pgvector-hnsw-550k-1024").points[0].recall
+    0.73
+    """
+    path = find("recall_curves", name)
+    return validate(RecallCurve, read_yaml(path), file=path)
+
+
+@functools.lru_cache(maxsize=64)
+def load_search_rates(name: str) -> SearchRates:
+    """The search rates called ``name``, or those in a YAML file."""
+    path = find("search_rates", name)
+    return validate(SearchRates, read_yaml(path), file=path)
 
 
 @functools.lru_cache(maxsize=256)

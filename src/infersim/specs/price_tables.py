@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from infersim.errors import SpecError, did_you_mean
+from infersim.files import replace_file
 from infersim.specs.hardware import Price
 from infersim.specs.reading import MAX_SPEC_BYTES, read_yaml, validate
 
@@ -70,13 +71,7 @@ def write_price_table(path: str | Path, rows: Iterable[PriceRow]) -> None:
         amounts = {column: getattr(row, field) for column, (field, _) in AMOUNTS.items()}
         amounts = {name: f"{value:.12g}" for name, value in amounts.items() if value is not None}
         writer.writerow({name: "" if value is None else value for name, value in (cells | amounts).items()})
-    part = path.with_name(path.name + ".part")
-    try:
-        part.write_text(text.getvalue(), encoding="utf-8")
-        part.replace(path)
-    except OSError as error:
-        part.unlink(missing_ok=True)
-        raise SpecError(f"cannot be written: {error.strerror}", file=path) from error
+    replace_file(path, lambda part: part.write_text(text.getvalue(), encoding="utf-8", newline=""))
 
 
 def by_hardware(rows: Iterable[PriceRow]) -> dict[str, tuple[Price, ...]]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler
+from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic_core import CoreSchema, core_schema
 
 from infersim import units
@@ -51,6 +52,16 @@ class Quantity:
             serialization=core_schema.plain_serializer_function_ser_schema(self.write, when_used="json"),
             json_schema_input_schema=core_schema.str_schema(),
         )
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        """Text: a number and one of the spellings of the unit."""
+        spellings = "|".join(re.escape(name) for name in sorted(units.UNITS[self.unit], key=len, reverse=True))
+        number = r"[+]?([0-9][0-9_]*\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?"
+        return {
+            "type": "string",
+            "pattern": rf"^\s*{number}\s*({spellings})\s*$",
+            "examples": [units.EXAMPLES[self.unit]],
+        }
 
 
 Bytes = Annotated[float, Quantity("B")]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TypeVar
@@ -16,6 +17,7 @@ MAX_SPEC_BYTES = 4_000_000
 """A spec file larger than this is refused before it is read: no honest spec comes near."""
 
 S = TypeVar("S", bound=Spec)
+log = logging.getLogger(__name__)
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
@@ -39,6 +41,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
         ) from error
     except RecursionError as error:
         raise SpecError("not valid YAML: nested too deeply", file=path) from error
+    log.debug("read %s", path)
     if not isinstance(data, dict):
         raise SpecError(f"should be a mapping of fields, found {type(data).__name__}", file=path)
     return data

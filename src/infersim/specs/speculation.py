@@ -163,7 +163,8 @@ class Speculation(Spec):
             _just_one(self, ("acceptance", "acceptance_per_position", "acceptance_length"))
         except ValueError as error:
             tables = [name for name in names("acceptance") if name.startswith(self.method + "/")]
-            known = f"; published for {self.method}: {', '.join(tables)}" if tables else ""
+            more = f" and {len(tables) - 8} more" if len(tables) > 8 else ""
+            known = f"; published for {self.method}: {', '.join(tables[:8])}{more}" if tables else ""
             raise ValueError(f"{error}{known}") from None
         for name in ("acceptance", "acceptance_per_position"):
             rates = getattr(self, name)

@@ -64,7 +64,9 @@ class Target(Spec):
     def _from_text(cls, given: Any) -> Any:
         if not isinstance(given, str):
             return given
-        pairs = [part.partition("=") for part in given.split(",") if part.strip()]
+        from infersim.specs.targets import in_full
+
+        pairs = [part.partition("=") for part in in_full(given).split(",") if part.strip()]
         for name, equals, value in pairs:
             if not equals or not value.strip():
                 raise ValueError(f"write a target as ttft=800ms,tpot=40ms, got {name!r}")

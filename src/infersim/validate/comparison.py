@@ -16,6 +16,8 @@ from types import MappingProxyType
 
 import numpy as np
 
+from infersim.files import replace_file
+
 NONE: Mapping[int, tuple[float, float]] = MappingProxyType({})
 """No intervals; one for all rows, which come in millions."""
 
@@ -143,12 +145,14 @@ def write_rows(path: Path, comparisons: Iterable[Comparison]) -> None:
     labels = list(dict.fromkeys(name for found in kinds for name in found))
     percents = sorted({percent for one in rows for percent in one.intervals})
     ends = [f"{end}_{percent}_s" for percent in percents for end in ("low", "high")]
-    part = path.with_name(path.name + ".part")
-    with part.open("w", newline="", encoding="utf-8") as file:
-        out = csv.writer(file)
-        out.writerow([*labels, "measured_s", "predicted_s", "naive_s", "form_alone_s", *ends, "refusal"])
-        for one in rows:
-            bounds = [bound for percent in percents for bound in one.intervals.get(percent, (None, None))]
-            times = (one.measured, one.predicted, one.naive, one.physical)
-            out.writerow([*(one.labels.get(name, "") for name in labels), *times, *bounds, one.refusal])
-    part.replace(path)
+
+    def write(part: Path) -> None:
+        with part.open("w", newline="", encoding="utf-8") as file:
+            out = csv.writer(file)
+            out.writerow([*labels, "measured_s", "predicted_s", "naive_s", "form_alone_s", *ends, "refusal"])
+            for one in rows:
+                bounds = [bound for percent in percents for bound in one.intervals.get(percent, (None, None))]
+                times = (one.measured, one.predicted, one.naive, one.physical)
+                out.writerow([*(one.labels.get(name, "") for name in labels), *times, *bounds, one.refusal])
+
+    replace_file(path, write)

@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from infersim.calibrate.measurements import ServingPoint, judges
 from infersim.errors import InferSimError
+from infersim.files import write_text
 from infersim.predict.interval import regime
 from infersim.validate.intervals import LEAST_ROWS
 from infersim.validate.serving import METRICS, predict_point
@@ -143,7 +144,5 @@ def write_correlations(folder: Path, points: Iterable[ServingPoint], *, date: st
         for group, values in groups.items():
             lines.append(f"  {group}: {{{', '.join(f'{key}: {value}' for key, value in values.items())}}}")
     path = folder / "errors.yaml"
-    part = path.with_name(path.name + ".part")
-    part.write_text("\n".join([*lines, ""]), encoding="utf-8")
-    part.replace(path)
+    write_text(path, "\n".join([*lines, ""]))
     return path

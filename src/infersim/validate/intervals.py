@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from infersim.calibrate.measurements import ServingPoint, judges
 from infersim.errors import InferSimError
+from infersim.files import write_text
 from infersim.predict.interval import NORMAL, Regime
 from infersim.specs.library import load_engine
 from infersim.validate.serving import METRICS, predict_point
@@ -74,8 +75,6 @@ def write_intervals(folder: Path, points: Iterable[ServingPoint], *, date: str, 
                 quantiles = ", ".join(f"{q}: {value}" for q, value in sorted(found.quantiles.items()))
                 lines.append(f"  {kind}: {{rows: {found.rows}, added: {found.added}, quantiles: {{{quantiles}}}}}")
         path = folder / f"{engine}.yaml"
-        part = path.with_name(path.name + ".part")
-        part.write_text("\n".join([*lines, ""]), encoding="utf-8")
-        part.replace(path)
+        write_text(path, "\n".join([*lines, ""]))
         written.append(path)
     return written

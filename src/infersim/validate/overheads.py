@@ -17,6 +17,7 @@ import numpy.typing as npt
 from infersim.calibrate.fit import Fit, fit_parameters
 from infersim.calibrate.measurements import ServingPoint, judges
 from infersim.errors import InferSimError
+from infersim.files import write_text
 from infersim.machine.kernels.base import parameter
 from infersim.specs.engine import EngineSpec
 from infersim.specs.library import load_engine
@@ -102,9 +103,7 @@ def write_overheads(path: Path, engine: str, fit: Fit[Overheads], *, date: str, 
          f"    ref: {source}", "    status: fitted",
          f"    note: {fit.rows // 2} points on the fitting side of the split, {date}", ""]
     )  # fmt: skip
-    part = path.with_name(path.name + ".part")
-    part.write_text(text, encoding="utf-8")
-    part.replace(path)
+    write_text(path, text)
 
 
 def fit_all(points: Sequence[ServingPoint], folder: Path, *, date: str, source: str) -> dict[str, Fit[Overheads]]:

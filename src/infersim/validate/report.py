@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from infersim._version import __version__
+from infersim.files import replace_file, safe_file_name
 from infersim.validate.comparison import Comparison, ErrorLine, error_line, error_table, refusals
 
 TITLES = {"kernels": "Kernels", "serving": "Serving points"}
@@ -48,9 +49,7 @@ def write_report(path: Path, sections: Mapping[str, Sequence[Comparison]]) -> No
 
 
 def _put(path: Path, content: bytes) -> None:
-    part = path.with_name(path.name + ".part")
-    part.write_bytes(content)
-    part.replace(path)
+    replace_file(path, lambda part: part.write_bytes(content))
 
 
 def headline(name: str, comparisons: Sequence[Comparison]) -> list[str]:
@@ -138,7 +137,7 @@ def _markdown(path: Path, sections: Mapping[str, Sequence[Comparison]]) -> str:
     for name, found in sections.items():
         parts += [f"## {TITLES[name]}", "\n".join(f"- {sentence}" for sentence in headline(name, found))]
         for (caption, content), ending in zip(pictures(name, found).items(), ("scatter", "errors"), strict=True):
-            picture = path.with_name(f"{path.stem}-{name}-{ending}.png")
+            picture = path.with_name(safe_file_name(f"{path.stem}-{name}-{ending}.png"))
             _put(picture, content)
             parts.append(f"![{caption}]({picture.name})")
         for by in TABLES[name]:

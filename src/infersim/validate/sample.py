@@ -15,6 +15,7 @@ import numpy.typing as npt
 from infersim.calibrate.fit import sample
 from infersim.calibrate.measurements import KernelTable, fit_rows
 from infersim.errors import SpecError
+from infersim.files import replace_file
 from infersim.specs.library import measurement_file
 
 Array = npt.NDArray[np.float64]
@@ -53,9 +54,7 @@ def write_sample(path: Path, drawn: Iterable[KernelTable]) -> None:
     columns["about"] = np.array(json.dumps(about))
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **columns)
-    part = path.with_name(path.name + ".part")
-    part.write_bytes(buffer.getvalue())
-    part.replace(path)
+    replace_file(path, lambda part: part.write_bytes(buffer.getvalue()))
 
 
 def read_sample(path: Path | None = None) -> list[KernelTable]:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 import textwrap
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from infersim.errors import SpecError, UnsupportedError
+from infersim.files import replace_file
 from infersim.planning.handover.launch import Launch, launch_command
 from infersim.planning.handover.manifests import deployment_manifest, inference_service
 from infersim.planning.handover.verify import RESULT, Expected, bench_command, bench_shell, expected_figures
@@ -57,15 +56,12 @@ class HandOver:
             raise SpecError(f"cannot be made: {error}", file=target) from error
         written = []
         for name, text in self.files.items():
-            handle, temporary = tempfile.mkstemp(dir=target, prefix=f".{name}.")
-            try:
-                with os.fdopen(handle, "w", encoding="utf-8") as stream:
-                    stream.write(text)
-                Path(temporary).chmod(0o755 if name.endswith(".sh") else 0o644)
-                Path(temporary).replace(target / name)
-            except BaseException:
-                Path(temporary).unlink(missing_ok=True)
-                raise
+
+            def write(part: Path, name: str = name, text: str = text) -> None:
+                part.write_text(text, encoding="utf-8", newline="")
+                part.chmod(0o755 if name.endswith(".sh") else 0o644)
+
+            replace_file(target / name, write)
             written.append(target / name)
         return written
 

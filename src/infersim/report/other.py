@@ -1,0 +1,89 @@
+"""Answers of any kind in a report: what they say themselves, their figures, and the pictures that their layer registers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from infersim.report.figures.sweep import shown
+from infersim.report.markup import NONE, Markup, table, tag
+from infersim.report.results import Case
+from infersim.report.svg import Picture
+from infersim.report.words import number, seconds
+from infersim.scenario import questions
+from infersim.tables import flatten
+
+FIGURES_SHOWN = 60
+COMPARED = 5
+"""Figures of a comparison of cases."""
+_OWN = ("sources", "assumptions", "warnings", "notes")
+
+
+def headline(case: Case) -> str:
+    """The first line of what an answer says of itself, or its first sentence in words."""
+    lines = [line.strip() for line in case.text.splitlines() if line.strip()]
+    return lines[0] if lines else f"{case.name} is answered."
+
+
+def text_block(case: Case) -> Markup | None:
+    """What an answer says of itself, as it is printed."""
+    return tag("pre", case.text, class_="told") if case.text else None
+
+
+def figures_table(case: Case) -> Markup | None:
+    """The figures of an answer, one a line."""
+    rows = [[name, value(name, figure)] for name, figure in list(figures(case).items())[:FIGURES_SHOWN]]
+    if not rows:
+        return None
+    return tag("details", tag("summary", "Figures"), table(["Figure", "Value"], rows, numeric=[1]))
+
+
+def figures(case: Case) -> dict[str, float]:
+    """The numbers of an answer by their dotted names."""
+    told = {key: inner for key, inner in (case.answer or {}).items() if key not in _OWN}
+    flat = flatten(told)
+    return {
+        key: float(inner)
+        for key, inner in flat.items()
+        if isinstance(inner, int | float) and not isinstance(inner, bool)
+    }
+
+
+def columns(cases: list[Case]) -> list[str]:
+    """The figures in which cases are compared: the first ones in which they differ."""
+    every = [figures(case) for case in cases if case.answer is not None]
+    names = dict.fromkeys(name for found in every for name in found)
+    return [name for name in names if len({found.get(name) for found in every}) > 1][:COMPARED]
+
+
+def value(name: str, figure: float | None) -> str:
+    """A figure as a person reads it, by the unit that its name ends in."""
+    if figure is None:
+        return NONE
+    last = name.rsplit(".", 1)[-1]
+    if last.endswith("_s") and not last.endswith("_per_s"):
+        return seconds(figure)
+    return number(figure)
+
+
+def word(name: str) -> str:
+    """The name of a figure as a heading."""
+    told = shown(name.rsplit(".", 1)[-1])
+    return told[:1].upper() + told[1:]
+
+
+def pictures(case: Case, prefix: str) -> list[Picture]:
+    """The pictures that the layer of a question makes of its answer."""
+    layer = questions.LAYERS.get(case.question)
+    if layer is None or not layer.figures or case.answer is None:
+        return []
+    draw: Any = questions.load(layer.figures)
+    found: list[Picture] = list(draw(case.answer, prefix))
+    return found
+
+
+def inputs(setup: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """What a case was asked, field by field."""
+    return [
+        (name, str(told)) for name, told in flatten(setup).items() if name not in ("infersim", "name", "description")
+    ]
