@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from infersim import estimate
+from infersim import estimate, load_scenario
 from infersim.agents import AgentAnswer, answer, read_workflow
 from infersim.agents.closed_loop import knee, mean_value_analysis, response_bound, throughput_bound
 from infersim.agents.growth import prefilled_tokens
@@ -33,6 +33,7 @@ from infersim.agents.spec import as_workflow
 from infersim.agents.walk import METRICS
 from infersim.errors import SpecError
 from infersim.planning.calls import Deployed
+from infersim.scenario.questions import LAYERS, load
 from infersim.serving.durations import as_time, split
 from infersim.serving.lengths import as_lengths
 
@@ -508,3 +509,34 @@ def test_other_bad_input() -> None:
     with pytest.raises(SpecError, match="no such file"):
         read_workflow("nowhere.yaml")
     assert as_workflow(AGENT).name == "coder"
+
+
+# -- questions of a scenario ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("question", "section", "figure"),
+    [
+        ("agents", AGENT, "latency_s.mean"),
+        ("quantisation", {"schemes": ["fp8", "w4a16"]}, ""),
+        ("adapters", {"count": 50}, "hit_rate"),
+    ],
+)
+def test_a_scenario_asks_and_a_report_shows(
+    tmp_path: Path, question: str, section: dict[str, Any], figure: str
+) -> None:
+    asked = {
+        "question": question,
+        "model": "meta-llama/Llama-3.1-8B",
+        "hardware": "H100-SXM",
+        "workload": {"concurrency": 8},
+        question: section,
+    }
+    (file := tmp_path / "asked.yaml").write_text(json.dumps(asked))
+    result = load_scenario(file).run()
+    (case,) = result.cases
+    assert case.told is not None, case
+    assert figure in case.figures or not figure
+    pictures = load(LAYERS[question].figures)(case.told, "x")
+    assert pictures
+    assert all(picture.draw(ax=None).has_data() for picture in pictures)

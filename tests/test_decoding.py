@@ -324,6 +324,13 @@ def test_laws_of_many_answers(n: int, users: int, cv: float) -> None:
     assert busy == pytest.approx(more.running, rel=0.05, abs=1.5)
 
 
+def test_slower_kernels() -> None:
+    """Batch-invariant kernels by a factor of the step that the user measured."""
+    plain, exact = one("greedy"), one({"sampler": "greedy", "step_factor": 1.5})
+    assert exact.tpot - plain.tpot == pytest.approx(0.5 * float(deployment().decode_step.seconds), rel=0.02)
+    assert exact.method.label == "greedy, step x 1.5"
+
+
 def test_thinking_costs_its_tokens() -> None:
     plain = one("temperature")
     thinking = one({"sampler": "temperature", "thinking": 1200})

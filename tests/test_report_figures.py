@@ -77,11 +77,19 @@ def test_every_public_figure_is_drawn_and_its_axes_are_labelled(answer: Any, run
         "tornado": plot.tornado([("price", 2.0, 4.0)], base=3.0),
         "predicted_against_measured": plot.predicted_against_measured(rows),
         "sweep_points": plot.sweep_points([1, 2], [3, 4], xlabel="workload.concurrency", ylabel="tpot_s"),
+        "rag_waterfall": plot.rag_waterfall({"ttft_s": 0.4, "ttft_p95_s": 0.5, "stages": [
+            {"name": "prefill", "start_s": 0.1, "seconds_s": 0.2, "waited_s": 0.1, "p95_s": 0.4}]}),
+        "rag_passages": plot.rag_passages({"passages": [2, 4], "chunk_tokens": [128.0], "points": [
+            {"passages": 2, "chunk_tokens": 128.0, "ttft_s": 0.1}, {"passages": 4, "chunk_tokens": 128.0, "ttft_s": 0.2}]}),
+        "decision_curve": plot.decision_curve({
+            "over": "n", "over_unit": "", "your_value": 3.0, "usd_are_per": "query",
+            "break_evens": [{"value": 2.0, "usd_per_query": 1.0}],
+            "curve": {"over": [1.0, 4.0], "usd_per_query": {"a": [1.0, 1.0], "b": [2.0, None]}}}),
         "task_distribution": plot.task_distribution(agent_answer(), metric="usd"),
         "state_times": plot.state_times(agent_answer()),
         "scheme_comparison": plot.scheme_comparison(quantisation.answer(None, answer)),
         "adapters_and_room": plot.adapters_and_room(many.answer({"count": 300, "skew": 1.0}, answer)),
-    }
+    }  # fmt: skip
     assert set(drawn) == set(plot.__all__)
     for name, axes in drawn.items():
         assert axes.get_xlabel(), name

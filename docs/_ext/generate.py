@@ -14,6 +14,7 @@ from typing import Any
 
 from pygments.lexers.shell import BashSessionLexer
 from sphinx.application import Sphinx
+from sphinx.errors import ExtensionError
 
 import infersim
 
@@ -31,7 +32,9 @@ ROOMS = {
     "validate": "Validate: predicted against measured",
     "report": "Report: pages and figures",
 }
-"""Packages of the reference, from the ground up."""
+"""Packages of the reference, from the ground up; others follow under what they say of themselves."""
+HIDDEN = ("cli",)
+"""Its reference is the page of commands."""
 ESCAPED = re.compile(r"[|*]|_(?=\W|$)(?=[^`]*(?:``[^`]*``[^`]*)*$)")
 """Characters that reStructuredText would read as markup."""
 GROUND = ("errors", "units", "mechanisms", "routing", "acceptance", "plot")
@@ -66,8 +69,10 @@ def reference() -> Iterator[tuple[str, str]]:
     text += _title("Classes", "-") + "".join(f".. autoclass:: infersim.{name}\n\n" for name in classes)
     yield "python/infersim.rst", text
     yield "python/ground.rst", _modules("The ground: units, errors, counting", [f"infersim.{name}" for name in GROUND])
-    for room, title in ROOMS.items():
+    rooms = [info.name for info in pkgutil.iter_modules(infersim.__path__) if info.ispkg and info.name not in HIDDEN]
+    for room in sorted(rooms, key=lambda name: list(ROOMS).index(name) if name in ROOMS else len(ROOMS)):
         package = importlib.import_module(f"infersim.{room}")
+        title = ROOMS.get(room) or (package.__doc__ or room.capitalize()).strip().partition("\n")[0].rstrip(".")
         found = [info.name for info in pkgutil.walk_packages(package.__path__, f"infersim.{room}.") if not info.ispkg]
         if found:
             yield f"python/{room}.rst", _modules(title, found)
@@ -115,6 +120,27 @@ def plain_words(app: Sphinx, what: str, name: str, thing: Any, options: Any, lin
     lines[:] = shown
 
 
+def nothing_remote(app: Sphinx, error: Exception | None) -> None:
+    """Refuse pages that would load anything from elsewhere: they are read without a network, too."""
+    if error is not None or app.builder.format != "html":
+        return
+    loads = re.compile(
+        r"<(?:script|link|img|iframe|source)\b[^>]*(?:src|href)=[\"'](?:https?:)?//[^>]*>", re.IGNORECASE
+    )
+    found = [
+        (page.name, tag)
+        for page in Path(app.outdir).rglob("*.html")
+        for tag in loads.findall(page.read_text(encoding="utf-8"))
+    ]
+    found += [
+        (sheet.name, "url")
+        for sheet in Path(app.outdir).rglob("*.css")
+        if re.search(r"(?:@import|url\()\s*[\"']?https?:", sheet.read_text(encoding="utf-8"))
+    ]
+    if found:
+        raise ExtensionError(f"loaded from elsewhere: {found[0]}, and {len(found) - 1} more")
+
+
 class Console(BashSessionLexer):
     """Commands after a dollar sign; a line of output may begin with anything else."""
 
@@ -126,5 +152,6 @@ def setup(app: Sphinx) -> dict[str, Any]:
     """Make the pages once Sphinx is set up and before it looks for them."""
     app.connect("builder-inited", write)
     app.add_lexer("console", Console)
+    app.connect("build-finished", nothing_remote)
     app.connect("autodoc-process-docstring", plain_words)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -18,12 +18,15 @@ if TYPE_CHECKING:
     from infersim.report.figures.adapters import adapters_and_room, scheme_comparison
     from infersim.report.figures.agents import state_times, task_distribution
     from infersim.report.figures.decision import decision_curve
+    from infersim.report.figures.decoding import decoding_methods
     from infersim.report.figures.doubt import chance_of_target
     from infersim.report.figures.load import latency_against_load, simulated_latency
     from infersim.report.figures.memory import kv_memory, memory_parts
     from infersim.report.figures.money import cost_against_utilisation, cost_parts, own_against_rent
     from infersim.report.figures.pareto import pareto
+    from infersim.report.figures.prompts import prefix_hits
     from infersim.report.figures.rag import rag_passages, rag_waterfall
+    from infersim.report.figures.retrieval import retrieval_stages
     from infersim.report.figures.roofline import roofline
     from infersim.report.figures.run import latency_distribution, load_over_time
     from infersim.report.figures.steps import step_breakdown, step_comparison
@@ -36,6 +39,7 @@ _HOMES = {
     "memory_parts": "memory", "cost_against_utilisation": "money", "own_against_rent": "money", "cost_parts": "money",
     "chance_of_target": "doubt", "tornado": "tornado", "predicted_against_measured": "accuracy", "sweep_points": "sweep",
     "task_distribution": "agents", "state_times": "agents", "scheme_comparison": "adapters", "adapters_and_room": "adapters",
+    "decoding_methods": "decoding", "prefix_hits": "prompts", "retrieval_stages": "retrieval",
     "rag_waterfall": "rag", "rag_passages": "rag", "decision_curve": "decision",
 }  # fmt: skip
 
@@ -45,6 +49,7 @@ __all__ = [  # noqa: RUF022 - grouped by what a reader looks for
     "cost_parts", "chance_of_target", "tornado", "predicted_against_measured",
     "sweep_points",
     "task_distribution", "state_times", "scheme_comparison", "adapters_and_room",
+    "decoding_methods", "prefix_hits", "retrieval_stages",
     "rag_waterfall", "rag_passages", "decision_curve",
 ]  # fmt: skip
 

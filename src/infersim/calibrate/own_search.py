@@ -17,8 +17,8 @@ import numpy.typing as npt
 from infersim.calibrate.fit import DIGITS, Spread, fit_parameters, spread
 from infersim.calibrate.measurements import shape_hash
 from infersim.calibrate.own_device import device_name
-from infersim.calibrate.write import write_text
 from infersim.errors import SpecError
+from infersim.files import write_text
 from infersim.machine.kernels.vector_search import SearchParameters, flat_seconds, graph_seconds, ivf_seconds
 from infersim.microbench.cases import VectorSearch
 from infersim.microbench.results import Measured, Results

@@ -72,7 +72,7 @@ def bench(
 
         infersim bench --set tiny
 
-        infersim bench --device cuda --out h100.jsonl
+        infersim bench --quick --out this_machine.jsonl
     """
     from infersim.microbench.suite import open_backend, run_suite
 

@@ -6,15 +6,26 @@ may be begun behind their slash, and of a list by commas the last part is comple
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterable
 
+import typer
 
-def names_of(kind: str) -> Callable[[str], list[str]]:
+from infersim.errors import SpecError
+
+
+def names_of(kind: str) -> Callable[[typer.Context, str], list[str]]:
     """What completes the name of a spec of a kind: ``accelerators``, ``systems``, ``engines``, ``models`` ..."""
 
-    def complete(incomplete: str) -> list[str]:
-        from infersim.specs.library import names
+    def complete(context: typer.Context, incomplete: str) -> list[str]:
+        from infersim.specs.library import add_spec_folder, names
 
+        at: typer.Context | None = context
+        while at is not None:  # folders that the line names so far, before the command or after it
+            for folder in at.params.get("specs") or ():
+                with contextlib.suppress(SpecError):
+                    add_spec_folder(folder)
+            at = at.parent  # type: ignore[assignment]
         return matching(incomplete, names(kind))
 
     return complete

@@ -30,7 +30,7 @@ def option(
     help: str,  # noqa: A002 - typer's own word
     panel: str | None,
     *names: str,
-    values: Callable[[str], list[str]] | None = None,
+    values: Callable[..., list[str]] | None = None,
     minimum: float | None = None,
     shown: str | None = None,
 ) -> Any:

@@ -15,7 +15,14 @@ from infersim.decide.choice import Choice, Figures, chance_of
 from infersim.decide.envelope import BreakEven, break_even_queries, break_evens, cheapest, stretches
 from infersim.decide.models import Priced, priced
 from infersim.decide.spec import Decision
-from infersim.decide.ways import cascade, own_or_api, prompt_or_weights, retrieval_or_context, with_retrieval
+from infersim.decide.ways import (
+    cascade,
+    own_or_api,
+    prompt_or_weights,
+    retrieval_or_context,
+    tuning_usd,
+    with_retrieval,
+)
 from infersim.errors import SpecError
 from infersim.planning.assumptions import Assumption
 from infersim.planning.distributions import Array
@@ -155,12 +162,8 @@ class DecisionAnswer:
         if "fine-tuning" not in self.names:
             return None
         value = self.choice.assumptions.base()
-        once = (
-            value["training_usd"]
-            + value["data_and_evaluation_usd"]
-            + value["tuned_hosting_usd_per_month"] * value["refresh_months"]
-        )
-        without = {**value, "training_usd": 0.0, "data_and_evaluation_usd": 0.0, "tuned_hosting_usd_per_month": 0.0}
+        once = float(tuning_usd(value)) + value["tuned_hosting_usd_per_month"] * value["refresh_months"]
+        without = {**value, "training_tokens": 0.0, "data_and_evaluation_usd": 0.0, "tuned_hosting_usd_per_month": 0.0}
         marginal = {name: float(usd) for name, usd in zip(self.names, self.choice.costs(without), strict=True)}
         if self.choice.shared:
             once /= value[chance_of("fine-tuning")]
@@ -191,10 +194,13 @@ class DecisionAnswer:
         return self.names[way] if way >= 0 else None
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, infinite ones as None; keys carry units. Costs are USD per query, or per right answer where chances are given."""
+        """Plain values, infinite ones as None; keys carry units. Costs are of a query, or of a right answer where chances are given;
+        those at the top are of the cheapest way."""
+        best = self.at[self.names.index(self.best)] if self.best is not None else Figures(None, None, None)
         return {
-            "title": self.choice.title, "over": self.over.name, "over_unit": self.over.unit, "your_value": self.over.base,
-            "best": self.best, "usd_are_per": "right answer" if self.choice.shared else "query",
+            "title": self.choice.title, "best": self.best, "usd_per_query": _finite(best.usd), "ttft_s": _finite(best.ttft),
+            "e2e_s": _finite(best.e2e), "over": self.over.name, "over_unit": self.over.unit, "your_value": self.over.base,
+            "usd_are_per": "right answer" if self.choice.shared else "query",
             "queries_per_month": self.queries_per_month, "ttft_limit_s": self.choice.ttft_limit,
             "ways": [
                 {"name": name, "usd_per_query": _finite(one.usd), "usd_per_month": _finite(one.usd * self.queries_per_month),

@@ -209,7 +209,7 @@ def _per_token(
     eager = prepared.knobs.enforce_eager
     plain = predict_step(*deployed, (decodes,), machine, sampler=prepared.sampler, eager=eager)
     sampled = sum(float(part.seconds) for part in plain.parts() if part.name == "sampling")
-    step, added = float(plain.seconds), 0.0
+    step, factor, added = float(plain.seconds), method.step_factor, 0.0
     if method.beams > 1:
         moved = reorder_bytes(
             memory.rates,
@@ -225,14 +225,14 @@ def _per_token(
         masks = batch * (prepared.drafter.speculation.verified if prepared.drafter and state.drafting else 1)
         host = float(mask_seconds(_mask(method), max(masks, 1.0), method.structured.threads))
         copied = float(mask_bytes(prepared.model.vocab_size, masks)) / machine.host_copy_bandwidth
-        added += float(exposed_seconds(host, step, method.structured.overlapped)) + copied
+        added += float(exposed_seconds(host, factor * step, method.structured.overlapped)) + copied
     jumping = step
     if computed > 1:
         longer = (dataclasses.replace(decodes, new=computed, sampled=1.0),)
         jumping = float(predict_step(*deployed, longer, machine, sampler=prepared.sampler, eager=eager).seconds)
     per_step = tokens * float(state.tokens_per_step)
     stages = prepared.parallelism.pipeline
-    return float(state.tpot) / tokens + ((jumping - step) * stages + added) / per_step, added, sampled
+    return float(state.tpot) / tokens + ((factor * jumping - step) * stages + added) / per_step, added, sampled
 
 
 def _jump(method: DecodingMethod) -> tuple[float, float]:

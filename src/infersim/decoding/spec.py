@@ -40,6 +40,8 @@ class DecodingMethod(Spec):
     ``beams`` above one is beam search, ``answers`` draws so many from one prompt: all of them, their ``majority``, or the ``best`` by a
     judge that is not counted here. ``copied_cache`` keeps a copy of the prompt's cache for each sequence, where paged ones share
     it. ``thinking`` tokens come before the answer, cut at ``thinking_budget``. ``correct`` is the chance that one answer is right.
+    ``step_factor`` is what other kernels make of a decode step's time, as measured: batch-invariant ones, for answers that repeat
+    to the bit, take up to twice as long.
 
     >>> DecodingMethod.model_validate("top_p+logprobs").label
     'top_p+logprobs'
@@ -58,6 +60,7 @@ class DecodingMethod(Spec):
     thinking: Lengths | None = None
     thinking_budget: Annotated[float, Field(ge=0, le=1e8)] | None = None
     correct: Share | None = None
+    step_factor: Annotated[float, Field(ge=0.1, le=10)] = 1.0
 
     @model_validator(mode="before")
     @classmethod
@@ -130,6 +133,8 @@ class DecodingMethod(Spec):
             parts.append(f"{self.speculation.method} {self.speculation.num_speculative_tokens}")
         if self.thinking:
             parts.append("thinking")
+        if self.step_factor != 1.0:
+            parts.append(f"step x {self.step_factor:g}")
         if self.copied_cache:
             parts.append("copied cache")
         return ", ".join(parts)

@@ -121,7 +121,8 @@ class PromptAnswer:
     def to_dict(self) -> dict[str, Any]:
         """Plain numbers and strings; keys carry units."""
         found: dict[str, Any] = {
-            "deployment": self.deployment.describe(), "prompt_tokens": self.layout.tokens, "routing": self.layout.routing,
+            "deployment": self.deployment.describe(), "prompt_tokens": self.layout.tokens,
+            "kv_tokens": float(self.deployment.memory.kv_tokens), "routing": self.layout.routing,
             "requests_per_s": self.requests_per_second, "cacheable_segments": list(self.cacheable),
             "uncached": {
                 "ttft_s": _finite(self.uncached.ttft), "e2e_s": _finite(self.uncached.e2e),

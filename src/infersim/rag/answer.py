@@ -175,13 +175,12 @@ class RagAnswer:
     def to_dict(self) -> dict[str, Any]:
         """Plain values with units in their keys; infinite ones as None."""
         return {
-            "generator": self.generator, "queries_per_s": self.rate, "passages": self.spec.handed_on,
-            "prompt_tokens": self.spec.prompt_tokens,
-            "computed_prompt_tokens": self.computed_tokens, "ttft_s": self.ttft, "ttft_p95_s": self.ttft_p95, "tpot_s": self.tpot,
-            "e2e_s": self.e2e, "e2e_p95_s": self.e2e_p95, "missed": self.missed,
-            "target_s": {limit.name: limit.seconds for limit in self.limits},
-            "capacity_queries_per_s": _finite(self.capacity), "weakest_stage": self.weakest.name if math.isfinite(self.capacity) else None,
-            "slowest_stage": self.slowest.name, "usd_per_query": self.usd_per_query, "usd_per_month": self.usd_per_month,
+            "generator": self.generator, "ttft_s": self.ttft, "ttft_p95_s": self.ttft_p95, "e2e_s": self.e2e,
+            "usd_per_query": self.usd_per_query, "usd_per_month": self.usd_per_month, "capacity_queries_per_s": _finite(self.capacity),
+            "tpot_s": self.tpot, "e2e_p95_s": self.e2e_p95, "queries_per_s": self.rate, "passages": self.spec.handed_on,
+            "prompt_tokens": self.spec.prompt_tokens, "computed_prompt_tokens": self.computed_tokens,
+            "target_s": {limit.name: limit.seconds for limit in self.limits}, "missed": self.missed,
+            "weakest_stage": self.weakest.name if math.isfinite(self.capacity) else None, "slowest_stage": self.slowest.name,
             "upkeep_usd_per_month": self.upkeep_per_month, "kv_store_bytes": self.store_bytes,
             "stages": [
                 row | {"copies": stage.copies, "least_copies": stage.least, "bound": stage.bound, "devices": stage.devices * stage.copies,

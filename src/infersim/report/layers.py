@@ -1,4 +1,4 @@
-"""Pictures of agents, adapters and number formats in a report."""
+"""Pictures of decoding, prompts and retrieval in a report."""
 
 from __future__ import annotations
 
@@ -6,43 +6,41 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
-from infersim.report.figures.adapters import adapters_and_room, scheme_comparison
-from infersim.report.figures.agents import state_times, task_distribution
+from infersim.report.figures.decoding import decoding_methods
+from infersim.report.figures.prompts import prefix_hits
+from infersim.report.figures.retrieval import retrieval_stages
 from infersim.report.svg import Picture
 from infersim.units import show
 
+Told = Mapping[str, Any]
 
-def agent_pictures(answer: Mapping[str, Any], prefix: str) -> list[Picture]:
-    """How long tasks take, and where their time goes."""
-    elapsed = answer["elapsed_s"]
-    longest = max(answer["states"], key=lambda state: state["elapsed_s"])
+
+def decoding_pictures(answer: Told, prefix: str) -> list[Picture]:
+    """What a user waits for, by algorithm."""
+    rows = answer["methods"]
+    slow, fast = (pick(rows, key=lambda row: row["e2e_s"]) for pick in (max, min))
+    why = f"{fast['method']} answers first, after {show(fast['e2e_s'], 's')}; {slow['method']} last, after {show(slow['e2e_s'], 's')}."
     return [
-        Picture(f"{prefix}-tasks", "How long tasks take", "Bars: shares of simulated tasks by their time.",
-                f"Half take less than {show(elapsed['p50'], 's')}, 95% less than {show(elapsed['p95'], 's')}.",
-                partial(task_distribution, answer)),
-        Picture(f"{prefix}-states", "Where a task's time goes", "Bars: what each state adds to a mean task.",
-                f"{longest['state']} adds the most, {show(longest['elapsed_s'], 's')} of {show(elapsed['mean'], 's')}.",
-                partial(state_times, answer)),
+        Picture(f"{prefix}-decoding", "What an answer takes, by decoding algorithm", "Bars: time of an answer by algorithm.", why,
+                partial(decoding_methods, answer))
     ]  # fmt: skip
 
 
-def adapter_pictures(answer: Mapping[str, Any], prefix: str) -> list[Picture]:
-    """What adapters that stay on the device leave of its memory."""
-    told = "Lines: sequences that fit, and adapters to be loaded, over the adapters that stay on the device."
-    why = f"{answer['resident']:,} resident adapters leave room for {answer['max_sequences']:,.0f} sequences."
+def prompt_pictures(answer: Told, prefix: str) -> list[Picture]:
+    """Hits over the size of the cache."""
+    now, best = answer["now"]["hit_rate"], answer["best"]["hit_rate"]
+    why = f"{now:.0%} of prompt tokens are found as the prompt stands, {best:.0%} in the best order: {', '.join(answer['best']['order'])}."
     return [
-        Picture(
-            f"{prefix}-adapters",
-            "Adapters on the device and room for sequences",
-            told,
-            why,
-            partial(adapters_and_room, answer),
-        )
-    ]
+        Picture(f"{prefix}-hits", "Prompt tokens found in the prefix cache", "Lines: hit rate over cache size.", why,
+                partial(prefix_hits, answer))
+    ]  # fmt: skip
 
 
-def scheme_pictures(answer: Mapping[str, Any], prefix: str) -> list[Picture]:
-    """Number formats side by side."""
-    told = "Bars: speed and memory of the deployment in each number format."
-    return [Picture(f"{prefix}-schemes", "Number formats side by side", told, "The deployment's own format is among them.",
-                    partial(scheme_comparison, answer))]  # fmt: skip
+def retrieval_pictures(answer: Told, prefix: str) -> list[Picture]:
+    """The stages of a query."""
+    most = max(answer["stages"], key=lambda stage: stage["seconds_s"])
+    why = f"{most['name']} takes the most of {show(answer['seconds_s'], 's')}."
+    return [
+        Picture(f"{prefix}-stages", "Where the time of a query goes", "Bars: the stages of a query, one after the other.", why,
+                partial(retrieval_stages, answer))
+    ]  # fmt: skip

@@ -9,7 +9,7 @@ from infersim.report.figures.sweep import shown
 from infersim.report.markup import NONE, Markup, table, tag
 from infersim.report.results import Case
 from infersim.report.svg import Picture
-from infersim.report.words import number, seconds
+from infersim.report.words import memory, number, seconds
 from infersim.scenario import questions
 from infersim.tables import flatten
 
@@ -60,16 +60,36 @@ def value(name: str, figure: float | None) -> str:
     """A figure as a person reads it, by the unit that its name ends in."""
     if figure is None:
         return NONE
-    last = name.rsplit(".", 1)[-1]
-    if last.endswith("_s") and not last.endswith("_per_s"):
+    ends = name.split(".")[-2:]
+    if any(end.endswith("_s") and not end.endswith("_per_s") for end in ends):
         return seconds(figure)
-    return number(figure)
+    return memory(figure) if ends[-1].endswith("_bytes") else number(figure)
+
+
+def compared(question: str) -> tuple[tuple[str, str], ...]:
+    """Heading and dotted name of the figures in which cases of a layer are compared."""
+    layer = questions.LAYERS.get(question)
+    return layer.compared if layer is not None else ()
+
+
+def shown_at(name: str, case: Case) -> str:
+    """The figure of an answer under a dotted name, as a person reads it."""
+    found: Any = case.answer
+    try:
+        for key in name.split("."):
+            found = found[int(key)] if key.isdigit() else found[key]
+    except (KeyError, IndexError, TypeError):
+        return NONE
+    return str(found) if isinstance(found, str) else value(name, found)
+
+
+def capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
 
 
 def word(name: str) -> str:
     """The name of a figure as a heading."""
-    told = shown(name.rsplit(".", 1)[-1])
-    return told[:1].upper() + told[1:]
+    return capital(shown(name.rsplit(".", 1)[-1]))
 
 
 def pictures(case: Case, prefix: str) -> list[Picture]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from infersim.report import other
@@ -32,7 +33,7 @@ def compared(results: Results) -> list[Markup]:
         cases = [case for case in results.cases if case.question == question]
         if len(cases) < 2:
             continue
-        columns = COLUMNS[question] if question in COLUMNS else _other_columns(cases)
+        columns = COLUMNS[question] if question in COLUMNS else _other_columns(question, cases)
         shown = {name: [_cell(show, case) for case in cases] for name, show in columns}
         used = [(name, show) for name, show in columns if set(shown[name]) != {NONE}]
         same = set(shown.get("Deployment", ()))
@@ -111,11 +112,14 @@ COST: tuple[Column, ...] = (
 COLUMNS = {"estimate": ESTIMATE, "simulate": SIMULATE, "plan": PLAN, "cost": COST}
 
 
-def _other_columns(cases: list[Case]) -> tuple[Column, ...]:
+def _other_columns(question: str, cases: list[Case]) -> tuple[Column, ...]:
+    """Those that the layer of a question has chosen, or the first in which the answers differ."""
+
     def column(name: str) -> Column:
         return other.word(name), lambda case: other.value(name, other.figures(case).get(name))
 
-    return (("Deployment", _no_answer), *map(column, other.columns(cases)))
+    chosen = [(other.capital(title), partial(other.shown_at, name)) for title, name in other.compared(question)]
+    return (("Deployment", _no_answer), *(chosen or map(column, other.columns(cases))))
 
 
 def _no_answer(_: Case) -> str:

@@ -76,7 +76,7 @@ def _name(model: type[Spec], definitions: Json) -> str:
 def sweep_spec() -> type[Spec] | None:
     """The model of the section ``sweep``."""
     try:
-        found: type[Spec] = questions.load("infersim.scenario.sweeps.design:SweepSpec")
+        found: type[Spec] = questions.load("scenario.sweeps.design:SweepSpec")
     except ModuleNotFoundError:
         return None
     return found

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from infersim import units
+from infersim.scenario import questions
 from infersim.scenario.expect import target_met, unit_of
 
 if TYPE_CHECKING:
@@ -61,8 +62,24 @@ def compared(cases: Sequence[CaseResult]) -> list[str]:
     lines: list[str] = []
     for question in dict.fromkeys(case.question for case in cases):
         shown = [case for case in cases if case.question == question]
-        lines += ([""] if lines else []) + _table(shown, COLUMNS.get(question) or _generic(shown))
+        lines += ([""] if lines else []) + _table(shown, COLUMNS.get(question) or _layer(question) or _generic(shown))
     return lines
+
+
+def _layer(question: str) -> tuple[Column, ...]:
+    """The figures that a layer above the engine has chosen."""
+    layer = questions.LAYERS.get(question)
+    if layer is None:
+        return ()
+    return tuple((title, _figure(name)) for title, name in layer.compared)
+
+
+def _figure(name: str) -> Callable[[Mapping[str, Any]], Any]:
+    """Reads a figure by its dotted name; times and bytes are shown with their unit, which a name or the one above it ends in."""
+    keys = name.split(".")
+    unit = next((found for key in reversed(keys[-2:]) if (found := unit_of(key)) in ("s", "B")), None)
+    read = _of(*(int(key) if key.isdigit() else key for key in keys))
+    return lambda told: units.show(value, unit) if (value := read(told)) is not None and unit else value
 
 
 def _generic(cases: Sequence[CaseResult]) -> tuple[Column, ...]:
