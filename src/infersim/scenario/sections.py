@@ -237,6 +237,7 @@ class Costs(Spec):
     request_rate: Annotated[float, Field(gt=0, le=1e9)] | None = None
     """Mean requests per second; by default that of the arrivals."""
     api: Prices | None = None
+    """An API for the same load: USD per million input, cached input and output tokens."""
     cached_share: Annotated[float, Field(ge=0, le=1)] | None = None
     requests_per_user_month: Annotated[float, Field(gt=0, le=1e9)] | None = None
 
@@ -254,6 +255,14 @@ class Costs(Spec):
     def asks(self) -> bool:
         """Whether it asks what a load costs, beyond stating a price."""
         return any(one is not None for one in (self.terms, self.against, self.devices, self.api, self.request_rate))
+
+    @property
+    def api_prices(self) -> tuple[float, float, float] | None:
+        """USD per million input, cached input and output tokens; a cached one costs what a fresh one does where nothing is said."""
+        if self.api is None:
+            return None
+        cached = self.api.input if self.api.cached_input is None else self.api.cached_input
+        return self.api.input, cached, self.api.output
 
     @property
     def paid(self) -> Ownership | Rental:
