@@ -19,7 +19,7 @@ from infersim.errors import DoesNotFitError, InferSimError, NoPlanError, SpecErr
 from infersim.planning.calls import Deployed
 from infersim.planning.ownership import HOURS_PER_MONTH
 from infersim.rag.answer import RagAnswer, _plan, answer
-from infersim.rag.reuse import blended_prefill, computed_tokens, load_seconds, store_bytes
+from infersim.rag.reuse import computed_tokens, load_seconds, store_bytes
 from infersim.rag.sizing import candidates, cost
 from infersim.rag.spec import Pipeline
 from infersim.rag.sweep import sweep
@@ -53,7 +53,11 @@ def test_reused_passages_are_computed_to_15_percent() -> None:
     """CacheBlend (arXiv:2405.16444) computes about 15% of the tokens again: r t_prefill + load; 131,072 B a token of Llama-3.1-8B."""
     assert float(computed_tokens(4000, 1.0, 0.15)) == pytest.approx(600)
     assert float(load_seconds(4000, 1.0, 131_072, 55.4e9)) == pytest.approx(9.46e-3, rel=1e-3)
-    assert float(blended_prefill(0.101, 0.00946, 0.15)) == pytest.approx(0.0246, rel=2e-3)
+    blended = by_name(piped(system_tokens=0, reuse={"recompute": 0.15}))
+    hit = 0.85 * 4096 / 4128
+    alone = estimate("meta-llama/Llama-3.1-8B", "H100-SXM", input_tokens=4128, output_tokens=300, prefix_hit=hit)
+    assert blended["prefill"].seconds == pytest.approx(alone.ttft, rel=1e-6)
+    assert blended["load KV"].seconds == pytest.approx(4096 * 131_072 / DEPLOYED.machine.host_copy_bandwidth)
     assert float(store_bytes(400e6, 0.5, 131_072)) == pytest.approx(26.2e12, rel=1e-3)
 
 
