@@ -382,6 +382,13 @@ def test_a_choice_of_ones_own() -> None:
         ({"question": "finetune", "model": PRICES, "assume": {"refresh_month": 2.0}}, "did you mean 'refresh_months'"),
         ({"question": "finetune", "model": PRICES, "assume": {"hit_rate": 1.5}}, "from 0 to 1"),
         ({"question": "finetune", "model": PRICES, "assume": {"prompt_tokens": -5.0}}, "from 0 on"),
+        ({"question": "finetune", "model": PRICES, "assume": {"queries_per_month": 0.0}}, "from 1 on"),
+        ({"question": "finetune", "model": PRICES, "assume": {"refresh_months": 0.0}}, "from 0.01 to"),
+        (
+            {"question": "self-host-vs-api", "model": OWN, "api": PRICES, "assume": {"capacity_factor": 0.0}},
+            "from 0.001 to",
+        ),
+        ({"question": "finetune", "model": {"model": "meta-llama/Llama-3.1-70B", "hardware": "L4"}}, "does not fit"),
         ({"question": "finetune", "model": PRICES, "span": (5.0, 2.0)}, "from a lower to a higher"),
         ({"question": "cascade", **ASKED["cascade"], "success": {"large model": 0.9}}, "missing: small first"),
         ({"question": "cascade", **ASKED["cascade"], "success": {"big model": 0.9}}, "no way is called"),

@@ -280,6 +280,14 @@ def test_the_generator_is_the_closed_form_at_its_share_of_the_rate() -> None:
     assert found.stages[-1].mean == pytest.approx(float(call.e2e - call.ttft), rel=0.15)
 
 
+def test_an_index_larger_than_its_host_is_said_to_be() -> None:
+    assert piped().index_fits
+    large = piped({"corpus": {"documents": 5e9, "document_tokens": 2000}})
+    assert not large.index_fits
+    assert "does not fit" in str(large)
+    assert max(map(len, str(large).splitlines())) <= 80
+
+
 def test_a_device_without_a_price_leaves_the_cost_open() -> None:
     from dataclasses import replace
 
@@ -339,6 +347,7 @@ def test_axes_of_a_sweep_rise() -> None:
         ({"generator": {"model": "BAAI/bge-base-en-v1.5", "hardware": "L4"}}, "does not generate"),
         ({"generator": {"prices": "3,15", "context": 1000}}, "more than the 1,000"),
         ({"system_tokens": 200_000}, "more than the"),
+        ({"system_tokens": 1e8}, "input_tokens"),
         ({"network": "5"}, "quantity in s"),
         ({"system_cached": 1.5}, "less than or equal to 1"),
         ({"mean_load": 0}, "greater than 0"),

@@ -32,7 +32,8 @@ def break_even_queries(fixed: Numbers, dearer: Numbers, cheaper: Numbers) -> Num
     >>> float(break_even_queries(3000.0, 0.012, 0.004)), float(break_even_queries(3000.0, 0.004, 0.012))
     (375000.0, inf)
     """
-    saved = np.asarray(dearer, dtype=float) - cheaper
+    with np.errstate(invalid="ignore"):
+        saved = np.asarray(dearer, dtype=float) - cheaper
     return np.where(saved > 0, np.asarray(fixed) / np.where(saved > 0, saved, 1.0), math.inf)[()]
 
 
