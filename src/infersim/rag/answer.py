@@ -231,8 +231,7 @@ class RagAnswer:
             )
         if not self.index_fits:
             size, room = (show(size, "B") for size in (self.retrieval.memory_bytes, self.index_room))
-            lines.append(f"the index of {size} does not fit the {room} of a replica's host: neither shards nor")
-            lines.append("their hosts are counted")
+            lines += [f"an index of {size} in hosts of {room}: shards and their hosts are not counted"]
         if self.missed:
             lines.append("misses " + ", ".join(self.missed))
         return "\n".join(lines)
