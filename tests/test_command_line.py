@@ -94,7 +94,7 @@ def workshop(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "AzureLLMInferenceTrace_conv.csv").write_bytes((TRACES / "azure_2023_conv.csv").read_bytes())
     write_price_table(folder / "mine.csv", price_rows(["H200-SXM"]))
     begin(folder / "bench.jsonl", synthetic())
-    report_samples.write(folder / "results", report_samples.estimates()[:2])
+    report_samples.write(folder / "results", report_samples.estimates()[:1])
     figures = expected_figures(estimate(LLAMA, "L40S", concurrency=16))
     measured = {figure.key: figure.value for figure in figures}
     (folder / "infersim-check.json").write_text(json.dumps(measured), encoding="utf-8")
@@ -108,6 +108,7 @@ def hands_on(workshop: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     from infersim.validate.sample import read_sample
     from infersim.validate.serving import shipped_serving_points
 
+    points, tables, own = shipped_serving_points(), read_sample(), calibrated()
     monkeypatch.chdir(workshop)
     monkeypatch.setenv("COLUMNS", "80")
     monkeypatch.setattr(
@@ -115,10 +116,10 @@ def hands_on(workshop: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     )
     monkeypatch.setattr("infersim.microbench.suite.run_suite", lambda *_, **__: Outcome(synthetic(), 0))
     monkeypatch.setattr("infersim.planning.live_prices._gpuhunt", lambda providers: [live_offer()])
-    monkeypatch.setattr("infersim.calibrate.write.calibrate", lambda *_, **__: fitted_sections())
+    monkeypatch.setattr("infersim.calibrate.write.calibrate", lambda *_, **__: calibrated().sections)
+    monkeypatch.setattr("infersim.calibrate.own_suite.calibrate_own", lambda *_, **__: own)
     monkeypatch.setattr("infersim.validate.live.run_live", lambda **_: Live())
     monkeypatch.setattr("infersim.doctor.examine", examined)
-    points, tables = shipped_serving_points(), read_sample()
     monkeypatch.setattr("infersim.validate.serving.shipped_serving_points", lambda: points[::100])
     monkeypatch.setattr("infersim.validate.sample.read_sample", lambda: tables[::25])
     return workshop
@@ -135,10 +136,12 @@ def live_offer() -> Any:
                            gpu_name="H100", gpu_memory=80.0, spot=False)  # fmt: skip
 
 
-def fitted_sections() -> Any:
+@functools.cache
+def calibrated() -> Any:
+    """A calibration of the synthetic machine, fitted once."""
     from infersim.calibrate.own_suite import calibrate_own
 
-    return calibrate_own(synthetic()).sections
+    return calibrate_own(synthetic())
 
 
 class Live:
