@@ -157,7 +157,7 @@ def build_work(index: VectorIndex, vectors: Numbers, dimension: int, *, graph: c
     >>> from infersim.specs.library import load_vector_index
     >>> work = count.GraphWork(0.73, 5.0, 0.38, 0.907, 0.068, 1.17)
     >>> f"{float(build_work(load_vector_index('faiss-hnsw'), 1e6, 768, graph=work)):.1e}"
-    '3.0e+12'
+    '2.5e+12'
     """
     if index.kind == "flat":
         return np.zeros_like(np.asarray(vectors, dtype=float))
