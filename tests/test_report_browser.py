@@ -14,6 +14,8 @@ import pytest
 
 import report_samples as samples
 from infersim.report.html import write_page
+from infersim.scenario import questions
+from infersim.scenario.scenario import load_scenario
 
 CHROMIUM = next(
     (path for name in ("chromium", "chromium-browser", "google-chrome", "chrome") if (path := shutil.which(name))), None
@@ -43,10 +45,11 @@ onload = () => { document.body.dataset.told = JSON.stringify([...document.queryS
 """
 
 
-def _browse(folder: Path, page: str, *flags: str) -> tuple[list[dict[str, Any]], str]:
-    """What the page is like at each width, and what the browser's console says. Frames set the widths, since windows have a least one."""
+def _browse(folder: Path, *pages: str, flags: tuple[str, ...] = ()) -> tuple[list[dict[str, Any]], str]:
+    """What each page is like at each width, and what the browser's console says. Frames set the widths, since windows have a least one."""
     frames = "".join(
         f'<iframe style="width:{width}px;height:800px;border:0" srcdoc="{html.escape(page)}"></iframe>'
+        for page in pages
         for width in WIDTHS
     )
     host = folder / "host.html"
@@ -79,11 +82,37 @@ def test_a_page_in_a_browser(tmp_path: Path, kind: str) -> None:
         assert one["links"] == one["anchors"]
 
 
+LAYERS = ("decoding_methods", "prompt_caching", "number_formats", "many_adapters", "support_agent", "vector_search", "rag_pipeline",
+          "rag_or_long_context")  # fmt: skip
+
+
+def test_pages_of_every_layer_in_a_browser(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One example each, all in one window: their pictures are there, and their first line is an answer."""
+    monkeypatch.chdir(Path(__file__).parents[1] / "examples" / "scenarios")
+    pages = []
+    for name in LAYERS:
+        scenario = load_scenario(Path(f"{name}.yaml"))
+        scenario.run(doubts=False).save(tmp_path / name)
+        write_page(tmp_path / name, tmp_path / f"{name}.html")
+        pages.append((tmp_path / f"{name}.html").read_text(encoding="utf-8"))
+        assert not re.search(r'class="answer">[^.]*</p>', pages[-1]), "the answer is a sentence"
+    assert {load_scenario(Path(f"{name}.yaml")).question for name in LAYERS} == set(questions.LAYERS)
+    found, console = _browse(tmp_path, *pages)
+    assert console == ""
+    assert len(found) == len(LAYERS) * len(WIDTHS)
+    for one in found:
+        assert one["wide"] == []
+        assert one["scroll"] <= one["width"]
+        assert one["figures"] >= 1
+        assert one["drawn"] == one["figures"]
+        assert one["links"] == one["anchors"]
+
+
 def test_a_page_is_dark_where_the_reader_wants_it(tmp_path: Path) -> None:
     write_page(samples.write(tmp_path / "r", samples.estimates()[:1]), tmp_path / "page.html")
     page = (tmp_path / "page.html").read_text(encoding="utf-8")
     (light, _), _ = _browse(tmp_path, page)
-    (dark, _), _ = _browse(tmp_path, page, "--blink-settings=preferredColorScheme=0")
+    (dark, _), _ = _browse(tmp_path, page, flags=("--blink-settings=preferredColorScheme=0",))
     assert light["page"] == "rgb(255, 255, 255)"
     assert max(_rgb(dark["page"])) < 60
     assert max(_rgb(light["ink"])) < 60

@@ -77,6 +77,13 @@ def test_every_public_figure_is_drawn_and_its_axes_are_labelled(answer: Any, run
         "tornado": plot.tornado([("price", 2.0, 4.0)], base=3.0),
         "predicted_against_measured": plot.predicted_against_measured(rows),
         "sweep_points": plot.sweep_points([1, 2], [3, 4], xlabel="workload.concurrency", ylabel="tpot_s"),
+        "decoding_methods": plot.decoding_methods({"methods": [
+            {"method": name, "ttft_s": 0.1, "e2e_s": 2.0, "usd_per_answer": usd} for name, usd in (("greedy", 1e-4), ("beams", None))]}),
+        "prefix_hits": plot.prefix_hits({
+            "kv_tokens": 1e5, "now": {"hit_rate": 0.5}, "best": {"hit_rate": 0.7},
+            "figure": {"hit_rate_by_cache_size": {"cache_tokens": [1e3, 1e6], "hit_rate": [0.1, 0.5], "best_hit_rate": [0.2, 0.7]}}}),
+        "retrieval_stages": plot.retrieval_stages({"stages": [
+            {"name": name, "seconds_s": 0.005, "capacity_per_s": 3852.1} for name in ("embed query", "search")]}),
         "rag_waterfall": plot.rag_waterfall({"ttft_s": 0.4, "ttft_p95_s": 0.5, "stages": [
             {"name": "prefill", "start_s": 0.1, "seconds_s": 0.2, "waited_s": 0.1, "p95_s": 0.4}]}),
         "rag_passages": plot.rag_passages({"passages": [2, 4], "chunk_tokens": [128.0], "points": [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib.metadata
 import platform
 import re
@@ -12,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from infersim._version import __version__
-from infersim.errors import InferSimError, SpecError, did_you_mean, nearest
+from infersim.errors import InferSimError, SpecError, did_you_mean
 from infersim.specs import library
+from infersim.specs.hardware import Accelerator, System
 from infersim.specs.quantity import Spec
 from infersim.specs.reading import read_yaml, validate
 
@@ -22,11 +24,11 @@ WIDTH = 80
 
 
 def _accelerator(path: Path) -> None:
-    library.load_accelerator(str(path))
+    validate(Accelerator, read_yaml(path), file=path)
 
 
 def _system(path: Path) -> None:
-    library.find("accelerators", library.load_system(str(path)).accelerator)
+    library.find("accelerators", validate(System, read_yaml(path), file=path).accelerator)
 
 
 def _engine(path: Path) -> None:
@@ -258,7 +260,7 @@ def examine() -> Diagnosis:
 
 
 def _unknown(kind: str, folder: Path, broken: list[Broken], notes: list[str]) -> None:
-    if nearest(kind, READERS, count=1):
+    if difflib.get_close_matches(kind, READERS, n=1, cutoff=0.8):
         broken.append(
             Broken(
                 str(folder),
@@ -309,7 +311,7 @@ def _extras() -> tuple[Extra, ...]:
 
 def _calibrations(broken: list[Broken]) -> tuple[Calibrated, ...]:
     """Calibrations that can be used, the first one of a device and engine winning as in every lookup."""
-    from infersim.machine.calibration import POOLED
+    from infersim.machine.calibration import POOLED, read_calibration
 
     useless = {problem.path for problem in broken}
     origins = {str(folder / "calibrations"): origin for origin, folder in library.own_folders()}
@@ -318,11 +320,10 @@ def _calibrations(broken: list[Broken]) -> tuple[Calibrated, ...]:
         for path in sorted(folder.glob("*.yaml")):
             if str(path) in useless or path.stem in found:
                 continue
-            told = read_yaml(path)
-            if told["accelerator"] not in POOLED.values():
-                date, data = str(told.get("date", "no date")), str(told.get("data", "not stated"))
+            file = read_calibration(path)
+            if file.accelerator not in POOLED.values():
                 origin = origins.get(str(folder), "bundled")
-                found[path.stem] = Calibrated(told["accelerator"], told["engine"], date, data, origin)
+                found[path.stem] = Calibrated(file.accelerator, file.engine, file.date, file.data, origin)
     return tuple(found.values())
 
 

@@ -49,7 +49,10 @@ def to_csv(records: Iterable[Mapping[str, Any]]) -> str:
     rows = [flatten(record) for record in records]
     columns = list(dict.fromkeys(name for row in rows for name in row))
     outer = {name[:place] for name in columns for place, letter in enumerate(name) if letter == "."}
-    columns = [name for name in columns if name not in outer]  # of an inner record that some rows do not have
+    empty = {
+        name for name in outer if all(row.get(name) is None for row in rows)
+    }  # an inner record that some rows do not have
+    columns = [name for name in columns if name not in empty]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(columns)

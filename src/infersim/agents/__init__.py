@@ -2,7 +2,7 @@
 
     spec        a workflow as YAML: states, chances, limits, cache, crowd
     markov      absorbing chains: visits, ends, means and variances, a growing context included
-    unfold      a workflow as such a chain, guards and cache included
+    unfold      a workflow as such a chain, guards and cache included; what is no plane in the lengths by its ``tangent``
     walk        the same by Monte Carlo, as arrays
     crowd       many tasks at once through the serving simulator
     answer      all of it in one value

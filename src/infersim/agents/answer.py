@@ -14,15 +14,17 @@ import numpy as np
 from infersim import units
 from infersim.agents.crowd import CrowdAnswer, together
 from infersim.agents.residency import Residency, residency_on
-from infersim.agents.spec import ApiModel, LlmCall, OwnModel, Workflow, as_workflow
+from infersim.agents.spec import LlmCall, OwnModel, Workflow, as_workflow
 from infersim.agents.surfaces import models_of
 from infersim.agents.unfold import ENDS, STOP, Unfolded, unfold
 from infersim.agents.walk import METRICS, Rules, Walk, walk
 from infersim.errors import DoesNotFitError, SpecError
-from infersim.planning.calls import Api, Deployed, LanguageModel
+from infersim.planning.apis import api_of
+from infersim.planning.calls import Deployed, LanguageModel
 from infersim.predict.deploy import deploy
 from infersim.predict.estimate import Estimate
 from infersim.predict.interval import Interval
+from infersim.specs.api import ApiModel
 
 PERCENTS = (50, 90, 95, 99)
 BINS = 48
@@ -233,8 +235,7 @@ def language_models(
     named: dict[str, LanguageModel] = {}
     for name, told in workflow.models.items():
         if isinstance(told, ApiModel):
-            rate = float("inf") if told.prefill_rate is None else told.prefill_rate
-            named[name] = Api(name, told.prices.token_prices, told.ttft, told.tpot, rate, told.source)
+            named[name] = api_of(told, name)
         elif isinstance(told, OwnModel):
             named[name] = _fitting(deploy(told, told.load))
     own = None if deployment is None else _fitting(deployment)

@@ -169,7 +169,7 @@ def together(
     """``crowd`` simulated on the deployment. ``own_seconds``: mean time of a task's calls of it at the load it was asked about;
     ``lengths``: mean prompt, output and cached tokens of such a call."""
     traffic = sessions_of(walked, crowd, opening, seed)
-    run = simulate_deployment(deployment, traffic, seed=seed)
+    run = simulate_deployment(deployment, traffic, seed=seed, routing="prefix_aware")
     calls = float(walked.own_calls.mean())
     prompt, output, cached = lengths
     hit = min(cached / prompt, 0.999)

@@ -21,9 +21,9 @@ from typing import Annotated, Any, Literal
 from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
 from infersim.errors import SpecError, did_you_mean
-from infersim.planning.allocation import TokenPrices
 from infersim.serving.durations import Duration, Kind
 from infersim.serving.lengths import Lengths, as_lengths
+from infersim.specs.api import ApiModel
 from infersim.specs.quantity import Money, Quantity, Seconds, Spec
 from infersim.specs.reading import read_yaml, validate
 from infersim.specs.served import ServedModel
@@ -36,30 +36,6 @@ Chance = Annotated[float, Field(gt=0, le=1)]
 PositiveMoney = Annotated[float, Quantity("USD")]
 
 
-class Prices(Spec):
-    """USD per million tokens of an API."""
-
-    input: Annotated[float, Field(ge=0)]
-    cached_input: Annotated[float, Field(ge=0)] | None = None
-    """Of a prompt token that is found in the provider's cache; None: as a fresh one."""
-    output: Annotated[float, Field(ge=0)]
-
-    @property
-    def token_prices(self) -> TokenPrices:
-        return TokenPrices(self.input, self.input if self.cached_input is None else self.cached_input, self.output)
-
-
-class ApiModel(Spec):
-    """A model behind an API: prices, and how fast it answers. ``prefill_rate`` [fresh prompt tokens/s] is what longer prompts add to
-    the time to first token; None: nothing."""
-
-    prices: Prices
-    ttft: Seconds
-    tpot: Seconds
-    prefill_rate: Annotated[float, Field(gt=0)] | None = None
-    source: str = "given by the user"
-
-
 class OwnModel(ServedModel):
     """A model on hardware of one's own, at the load that it serves."""
 
@@ -67,7 +43,7 @@ class OwnModel(ServedModel):
 
 
 def _model_tag(given: Any) -> str:
-    if isinstance(given, ApiModel) or (isinstance(given, dict) and "prices" in given):
+    if isinstance(given, (str, ApiModel)) or (isinstance(given, dict) and "prices" in given):
         return "api"
     return "own"
 

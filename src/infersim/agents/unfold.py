@@ -16,6 +16,7 @@ import numpy as np
 from infersim.agents.markov import Chain, Charges
 from infersim.agents.moments import mean_and_variance
 from infersim.agents.spec import FAILURE, SUCCESS, Human, Limits, LlmCall, Parallel, Tool, Workflow
+from infersim.agents.tangent import tangent
 from infersim.agents.walk import METRICS, ROW, Rules, walk_branches
 from infersim.errors import SpecError
 from infersim.serving.durations import Part, split
@@ -207,16 +208,12 @@ class _Builder:
         from scipy.sparse import csr_matrix
 
         count = len(self.nodes)
-        rows, columns, chances, grows = (
-            (np.array(values) for values in zip(*self.edges, strict=True))
-            if self.edges
-            else [np.array([], dtype=t) for t in (int, int, float, bool)]
-        )
+        table = np.array(self.edges, dtype=float).reshape(-1, 4)
+        rows, columns = table[:, 0].astype(int), table[:, 1].astype(int)
+        chances, grows = table[:, 2], table[:, 3] > 0
 
         def matrix(which: Any) -> Any:
-            return csr_matrix(
-                (chances[which], (rows[which].astype(int), columns[which].astype(int))), shape=(count, count)
-            )
+            return csr_matrix((chances[which], (rows[which], columns[which])), shape=(count, count))
 
         ends = np.zeros((count, len(ENDS)))
         for place, end, chance in self.endings:
@@ -231,8 +228,7 @@ class _Builder:
                 (i, vi), (o, vo) = mean_and_variance(state.input_tokens), mean_and_variance(state.output_tokens)
                 at = self._nodes_of(name)
                 D[at], DD[at] = i + o, vi + vo + (i + o) ** 2
-        grow = grows.astype(bool)
-        chain = Chain(matrix(grow), matrix(~grow), ends, start, float(self.workflow.task_tokens), D, DD)
+        chain = Chain(matrix(grows), matrix(~grows), ends, start, float(self.workflow.task_tokens), D, DD)
         return Unfolded(chain, self.nodes, self._charges(chain))
 
     def _nodes_of(self, name: str) -> Any:
@@ -257,61 +253,32 @@ class _Builder:
         return {metric: Charges(*table[ROW[metric]]) for metric in METRICS}
 
     def _call(self, state: LlmCall, context: Any, spread: Any, warm: Any) -> Mapping[str, Any]:
-        """Rows of charges of a call at nodes with these contexts. A time or price that is not a plane in the lengths is taken at its
-        tangent, with the mean of its curvature over the spread of each length."""
+        """Rows of charges of a call at nodes with these contexts; what is no plane in the lengths is taken at its tangent."""
         talks = state.context == "conversation"
         (i, vi), (o, vo) = mean_and_variance(state.input_tokens), mean_and_variance(state.output_tokens)
         D, k = i + o, context if talks else np.zeros_like(context)
         prefix, cache = float(state.prefix_tokens), self.rules.cache
         quick = self.rules.surfaces[state.model]
 
-        def lengths(k: Any, i: Any, o: Any) -> tuple[Any, Any, Any]:
-            prompt = prefix + (k if talks else 0.0) + i
+        def priced(k: Any, i: Any, o: Any) -> Any:
+            """Seconds, USD, prompt, cached and output tokens."""
+            prompt = prefix + k + i
             found = prefix * float(cache.shared_prefix)
             cached = np.where(warm & talks, prompt - i, found) if cache.enabled else np.zeros_like(prompt)
-            return prompt, np.broadcast_to(o, prompt.shape), np.minimum(cached, prompt - 1)
+            cached, held = np.minimum(cached, prompt - 1), np.minimum(prompt, quick.longest - o)
+            seconds, usd = quick(held, o, np.minimum(cached, held - 1))
+            return np.stack([seconds, usd, prompt, cached, o])
 
-        def priced(k: Any, i: Any, o: Any) -> Any:
-            prompt, output, cached = lengths(k, np.broadcast_to(i, k.shape), o)
-            prompt = np.minimum(prompt, quick.longest - output)
-            seconds, usd = quick(prompt, output, np.minimum(cached, prompt - 1))
-            return np.stack([seconds, usd, *lengths(k, np.broadcast_to(i, k.shape), o)[:1], cached, output])
-
-        middle = priced(k, i, o)
-        slopes, curved = [], np.zeros_like(middle)
-        for axis, (value, variance) in enumerate(((k, spread**2 if talks else np.zeros_like(k)), (i, vi), (o, vo))):
-            step = np.minimum(np.sqrt(variance), np.maximum(value - (0.0 if axis == 0 else 1.0), 0.0)) + np.zeros_like(
-                k
-            )
-            far = np.where(step > 1e-6, step, 1.0)
-            moved = [[k, i + np.zeros_like(k), o + np.zeros_like(k)] for _ in range(2)]
-            moved[0][axis], moved[1][axis] = moved[0][axis] + far * (step > 1e-6), moved[1][axis] - far * (step > 1e-6)
-            above, below = (priced(*point) for point in moved)
-            slopes.append((above - below) / (2 * far))
-            curved += (above - 2 * middle + below) / far**2 * variance / 2
-        xk, xi, xo = slopes
-        p, level = state.duplicates, middle + curved
-        once = {"latency_s": 0, "elapsed_s": 0}
-        twice = {"usd": 1, "prompt_tokens": 2, "cached_tokens": 3, "output_tokens": 4}
+        level, (xk, xi, xo) = tangent(priced, (k, i, o), (spread**2 if talks else 0.0, vi, vo), (0.0, 1.0, 1.0))
+        a, b = level - xk * k, xk  # X = a + b k, a = x0 + xi I + xo O in the mean
+        noise, with_growth = xi**2 * vi + xo**2 * vo, xi * vi + xo * vo
+        rows = {"latency_s": 0, "elapsed_s": 0, "usd": 1, "prompt_tokens": 2, "cached_tokens": 3, "output_tokens": 4}
         found: dict[str, Any] = {}
-        for metric, row in (once | twice).items():
-            one, two = (1 + p, 1 + 3 * p) if metric in twice else (1.0, 1.0)
-            a = level[row] - xk[row] * k  # mean of x0 + xi I + xo O
-            b, noise = xk[row], xi[row] ** 2 * vi + xo[row] ** 2 * vo
-            with_growth = xi[row] * vi + xo[row] * vo
-            found[metric] = np.stack(
-                [
-                    one * a,
-                    one * b,
-                    two * (a * a + noise),
-                    two * a * b,
-                    two * b * b,
-                    one * (a * D + with_growth),
-                    one * b * D,
-                ]
-            )
-        ones = np.ones_like(k)
-        found["calls"] = np.stack(
-            [(1 + p) * ones, 0 * ones, (1 + 3 * p) * ones, 0 * ones, 0 * ones, (1 + p) * D * ones, 0 * ones]
-        )
+        for metric, row in rows.items():
+            A, B, p = a[row], b[row], 0.0 if metric.endswith("_s") else state.duplicates
+            once, twice = 1 + p, 1 + 3 * p  # mean and mean square of 1, or of 2 with chance p
+            found[metric] = np.stack([once * A, once * B, twice * (A * A + noise[row]), twice * A * B, twice * B * B,
+                                      once * (A * D + with_growth[row]), once * B * D])  # fmt: skip
+        ones, none, p = np.ones_like(k), np.zeros_like(k), state.duplicates
+        found["calls"] = np.stack([(1 + p) * ones, none, (1 + 3 * p) * ones, none, none, (1 + p) * D * ones, none])
         return found

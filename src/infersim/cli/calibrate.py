@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
+import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from infersim.cli import complete
 from infersim.cli import options as o
-from infersim.cli.output import emit, tell
+from infersim.cli.output import PIPED_WIDTH, emit, tell
 from infersim.errors import SpecError, did_you_mean
 
 if TYPE_CHECKING:
@@ -56,6 +58,7 @@ def calibrate(
 def _own(source: Path, out: Path, devices: list[str], engines: list[str], as_json: bool, as_csv: bool) -> None:
     """Specs and calibration of a result file, in a folder for --specs."""
     from infersim.calibrate.own_suite import calibrate_own, write_own
+    from infersim.cli.listing import Listing
     from infersim.microbench.results import read_results
 
     if len(devices) > 1 or len(engines) > 1:
@@ -76,11 +79,15 @@ def _own(source: Path, out: Path, devices: list[str], engines: list[str], as_jso
 
     def text() -> str:
         lines = [f"wrote {path}" for path in written]
-        lines += [
-            f"{section.kind:<12}{section.key:<34}{section.rows:>4} rows, {section.final.p50:6.1%} off in the median"
-            for section in own.sections
-        ]
-        lines += [f"left out: {count} x {reason}" for reason, count in sorted(own.left_out.items())]
+        listing = Listing(
+            "kernel, key", "rows", "median", right=(1, 2), caption="median: error of the median row, cross-validated"
+        )
+        for section in own.sections:
+            median = "-" if math.isnan(section.final.p50) else f"{section.final.p50:.1%}"
+            listing.add(f"{section.kind} {section.key}", f"{section.rows:,}", median)
+        lines += [line.plain for line in listing.lines(PIPED_WIDTH)]
+        for reason, count in sorted(own.left_out.items()):
+            lines += textwrap.wrap(f"left out: {count} x {reason}", PIPED_WIDTH, subsequent_indent="  ")
         said = f"--gpu {own.accelerator.name} --engine {own.engine.name}"
         return "\n".join([*lines, f"use it: infersim --specs {out} estimate MODEL {said}"])
 

@@ -15,7 +15,14 @@ from infersim.decide.choice import Choice, Figures, chance_of
 from infersim.decide.envelope import BreakEven, break_even_queries, break_evens, cheapest, stretches
 from infersim.decide.models import Priced, priced
 from infersim.decide.spec import Decision
-from infersim.decide.ways import cascade, own_or_api, prompt_or_weights, retrieval_or_context, with_retrieval
+from infersim.decide.ways import (
+    cascade,
+    own_or_api,
+    prompt_or_weights,
+    retrieval_or_context,
+    tuning_usd,
+    with_retrieval,
+)
 from infersim.errors import SpecError
 from infersim.planning.assumptions import Assumption
 from infersim.planning.distributions import Array
@@ -155,12 +162,8 @@ class DecisionAnswer:
         if "fine-tuning" not in self.names:
             return None
         value = self.choice.assumptions.base()
-        once = (
-            value["training_usd"]
-            + value["data_and_evaluation_usd"]
-            + value["tuned_hosting_usd_per_month"] * value["refresh_months"]
-        )
-        without = {**value, "training_usd": 0.0, "data_and_evaluation_usd": 0.0, "tuned_hosting_usd_per_month": 0.0}
+        once = float(tuning_usd(value)) + value["tuned_hosting_usd_per_month"] * value["refresh_months"]
+        without = {**value, "training_tokens": 0.0, "data_and_evaluation_usd": 0.0, "tuned_hosting_usd_per_month": 0.0}
         marginal = {name: float(usd) for name, usd in zip(self.names, self.choice.costs(without), strict=True)}
         if self.choice.shared:
             once /= value[chance_of("fine-tuning")]

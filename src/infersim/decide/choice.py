@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from infersim.decide.known import with_given
 from infersim.errors import SpecError, UnknownNameError, did_you_mean
 from infersim.planning.assumptions import Assumption, Assumptions
 from infersim.planning.distributions import Array
+from infersim.planning.known import with_given
 
 Values = Mapping[str, Any]
 

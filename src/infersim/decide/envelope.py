@@ -17,6 +17,8 @@ CUTS = 33
 """Points by which an interval is narrowed at once."""
 CLOSE = 1e-12
 """Relative width to which a break-even point is narrowed."""
+EQUAL = 1e-13
+"""Share by which costs of one size differ by rounding alone."""
 STEP = 1e-6
 """Share of the cost by which two ways differ beside a break-even where they step past each other there."""
 Costs = Callable[[Array], Array]
@@ -77,13 +79,14 @@ class BreakEven:
 
 
 def cheapest(costs: Array) -> Array:
-    """Number of the cheapest way at every point, the first of equals; -1 where none has a finite cost.
+    """Number of the cheapest way at every point, the first of equals but for rounding; -1 where none has a finite cost.
 
     >>> cheapest(np.array([[1.0, 5.0, np.inf], [2.0, 4.0, np.inf]])).tolist()
     [0, 1, -1]
     """
     known = np.where(np.isnan(costs), np.inf, costs)
-    return np.where(np.isfinite(known).any(axis=0), known.argmin(axis=0), -1)
+    equal = known <= known.min(axis=0) * (1 + EQUAL)
+    return np.where(np.isfinite(known).any(axis=0), equal.argmax(axis=0), -1)
 
 
 def break_evens(costs: Costs, grid: Array) -> tuple[BreakEven, ...]:

@@ -8,12 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from infersim.decide.known import knowledge
 from infersim.errors import SpecError
 from infersim.ops.base import Numbers
 from infersim.planning.allocation import TokenPrices
+from infersim.planning.apis import SPEEDS, api_of
 from infersim.planning.assumptions import Assumption
 from infersim.planning.calls import Api, Call, Deployed
+from infersim.planning.known import knowledge
 from infersim.predict.deploy import deploy
 from infersim.predict.estimate import Estimate
 from infersim.prompts.api import ApiCache, load_api_cache
@@ -27,7 +28,6 @@ Values = Mapping[str, Any]
 FALL, RISE = 2.0, 1.2
 """Range of an API's price: half of it to a fifth more; assumed, as prices have fallen."""
 PRICES = ("input_price", "cached_input_price", "output_price")
-SPEEDS = ("api_ttft", "api_tpot", "api_prefill_rate")
 LOAD = Workload(concurrency=8)
 """What own devices serve beside a call where nobody says it; assumed."""
 REMEMBERED = 512
@@ -143,23 +143,6 @@ def check_generates(given: ServedModel | Estimate, field: str) -> None:
         raise SpecError(f"{model.name} does not generate text; give a model that does", field=field)
 
 
-def api_of(given: ApiModel) -> Api:
-    """An API's model to call; speed that nobody states is assumed.
-
-    >>> api_of(ApiModel.model_validate({"prices": "3,15", "cache": "anthropic-5m"})).prices.cached_input
-    0.30000000000000004
-    """
-    common, prices = knowledge("language-model").assumptions, given.prices
-    read = prices.input * load_api_cache(given.cache).read if given.cache else prices.input
-    cached = prices.cached_input if prices.cached_input is not None else read
-    speeds = [getattr(given, name.removeprefix("api_")) for name in SPEEDS]
-    told = [common[name].value if value is None else value for name, value in zip(SPEEDS, speeds, strict=True)]
-    missing = [name.removeprefix("api_") for name, value in zip(SPEEDS, speeds, strict=True) if value is None]
-    source = given.source + (f"; {', '.join(missing)} assumed" if missing else "")
-    ttft, tpot, rate = told
-    return Api(given.name, TokenPrices(prices.input, cached, prices.output), ttft, tpot, rate, source)
-
-
 def priced(given: ServedModel | ApiModel | Estimate, prefix: str = "", *, workload: Workload | None = None) -> Priced:
     """A model with its prices as assumptions. ``workload`` is the load of a served model that is not deployed yet.
 
@@ -175,8 +158,8 @@ def priced(given: ServedModel | ApiModel | Estimate, prefix: str = "", *, worklo
             _around(prefix + name, float(price), FALL, RISE, "USD/M tokens", f"{api.sources[0]}; range assumed")
             for name, price in zip(PRICES, api.prices, strict=True)
         ]
-        for name, value in ((name, getattr(given, name.removeprefix("api_"))) for name in SPEEDS):
-            item = common[name].assumption(prefix + name)
+        for speed in SPEEDS:
+            item, value = common[f"api_{speed}"].assumption(f"{prefix}api_{speed}"), getattr(given, speed)
             items.append(item if value is None else Assumption.certain(item.name, value, unit=item.unit, status="fact"))
         scheme = load_api_cache(given.cache) if given.cache else None
         return Priced(api, prefix, tuple(items), given.context or float("inf"), scheme)

@@ -13,12 +13,14 @@ from typing import Any
 
 import numpy as np
 
+from infersim.adapters.training import training_cost
+from infersim.agents import policies
 from infersim.decide.choice import Choice, Figures, Values, Way
-from infersim.decide.known import Knowledge, knowledge
 from infersim.decide.models import Priced
 from infersim.errors import SpecError
-from infersim.planning.assumptions import Assumptions
+from infersim.planning.assumptions import Assumption, Assumptions
 from infersim.planning.calls import Deployed
+from infersim.planning.known import Knowledge, knowledge
 from infersim.planning.ownership import HOURS_PER_MONTH
 from infersim.planning.service import capacity_of, service_curve
 from infersim.retrieval.answer import RetrievalAnswer
@@ -112,11 +114,18 @@ def with_retrieval(choice: Choice, found: RetrievalAnswer) -> Choice:
     return replace(known, sources=sources)
 
 
+def tuning_usd(v: Values) -> Any:
+    """USD that tuning takes once in a refresh period: tokens x runs x their price, and people's time for data and evaluation."""
+    tokens = np.asarray(v["training_tokens"], dtype=float) * v["training_runs"]
+    return tokens * v["training_usd_per_million"] / 1e6 + v["data_and_evaluation_usd"]
+
+
 def prompt_or_weights(model: Priced, tuned: Priced | None = None) -> Choice:
     """Instructions and examples in the prompt, retrieved passages in the prompt, or a fine-tuned model with a short prompt.
 
     ``tuned`` is the model that is tuned, by default the same one. Training, data and evaluation are paid once in every refresh period:
-    N* = C / (c_prompt - c_tuned) queries in that period. Not counted: the people who write prompts.
+    N* = C / (c_prompt - c_tuned) queries in that period. A model on own devices is trained by
+    LoRA on devices of its kind. Not counted: the people who write prompts.
 
     Sources: Hu et al., LoRA, arXiv:2106.09685; Ovadia et al., Fine-Tuning or Retrieval?, arXiv:2312.05934.
     """
@@ -138,12 +147,19 @@ def prompt_or_weights(model: Priced, tuned: Priced | None = None) -> Choice:
         one = after.call(
             v, np.asarray(v["short_prompt_tokens"], dtype=float) + v["question_tokens"], v["output_tokens"]
         )
-        once = np.asarray(v["training_usd"], dtype=float) + v["data_and_evaluation_usd"]
-        monthly = once / v["refresh_months"] + v["tuned_hosting_usd_per_month"]
+        monthly = tuning_usd(v) / v["refresh_months"] + v["tuned_hosting_usd_per_month"]
         return Figures(one.usd * v["tuned_price_factor"] + monthly / v["queries_per_month"], one.ttft, one.e2e)
 
     models = [model] if after is model else [model, after]
-    return _choice(known, models, (Way("prompting", prompting), Way("RAG", retrieval), Way("fine-tuning", weights)))
+    found = _choice(known, models, (Way("prompting", prompting), Way("RAG", retrieval), Way("fine-tuning", weights)))
+    if not isinstance(after.model, Deployed):
+        return found
+    one = after.model.deployment
+    run = training_cost(one.model, 1e6, "lora", one.machine.accelerator, usd_per_gpu_hour=one.price_per_hour)
+    price, told = float(run.usd or 0.0), "; ".join(run.sources)
+    own = Assumption.around("training_usd_per_million", price, 0.5 * price, 3.0 * price, unit="USD/M tokens",
+                            source=f"LoRA on {run.accelerator}: {told}; range assumed")  # fmt: skip
+    return found.given({own.name: own})
 
 
 def own_or_api(own: Priced, api: Priced, *, limits: tuple[Limit, ...] = ()) -> Choice:
@@ -161,13 +177,14 @@ def own_or_api(own: Priced, api: Priced, *, limits: tuple[Limit, ...] = ()) -> C
     if most <= 0:
         raise SpecError(f"{one.describe()} meets no load within the target", field="target")
     devices, mean = one.parallelism.devices_per_replica, one.workload
-    usual = float(own.model.call(mean.input_tokens, mean.output_tokens, mean.cached_tokens).usd)
+    timed = replace(own, model=Deployed(replace(one, price_per_hour=1.0)), memory={})
+    usual = float(timed.model.call(mean.input_tokens, mean.output_tokens, mean.cached_tokens).usd)
 
     def alone(v: Values) -> Any:
-        """A call at these lengths, in devices that are paid for by what they do."""
+        """A call at these lengths; its ``usd`` at one USD an hour is its device time."""
         prompt = np.asarray(v["input_tokens"], dtype=float)
-        unpriced = {**v, own.prefix + "gpu_hour": one.price_per_hour, own.prefix + "gpu_utilisation": 1.0}
-        return own.call(unpriced, prompt, v["output_tokens"], prompt * v["hit_rate"])
+        unpriced = {**v, own.prefix + "gpu_hour": 1.0, own.prefix + "gpu_utilisation": 1.0}
+        return timed.call(unpriced, prompt, v["output_tokens"], prompt * v["hit_rate"])
 
     def hosting(v: Values) -> Figures:
         call, busiest = alone(v), np.asarray(v["queries_per_month"], dtype=float) / MONTH * v["peak_to_mean"]
@@ -210,9 +227,10 @@ def cascade(small: Priced, large: Priced) -> Choice:
 
     def both(v: Values) -> Figures:
         first, second = (model.call(v, v["input_tokens"], v["output_tokens"]) for model in (small, large))
-        again = 1.0 - np.asarray(v["acceptance"], dtype=float)
-        usd = first.usd + v["judge_usd"] + again * second.usd
-        waited = first.e2e + v["judge_seconds"]
-        return Figures(usd, waited + again * second.ttft, waited + again * second.e2e)
+        accepted, wait = np.asarray(v["acceptance"], dtype=float), v["judge_seconds"]
+        usd = policies.cascade(accepted, first.usd, second.usd, v["judge_usd"])
+        return Figures(
+            usd, *(policies.cascade(accepted, first.e2e, seconds, wait) for seconds in (second.ttft, second.e2e))
+        )
 
     return _choice(known, [small, large], (Way("large model", alone), Way("small first", both)))

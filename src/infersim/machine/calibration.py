@@ -149,6 +149,9 @@ class CalibrationFile:
     engine: str
     sections: dict[str, dict[str, dict[str, Any]]]
     surfaces: dict[tuple[str, str], AnySurface]
+    date: str = "no date"
+    data: str = "not stated"
+    """Whose measurements were fitted."""
 
 
 @functools.lru_cache(maxsize=64)
@@ -190,7 +193,8 @@ def read_calibration(path: Path) -> CalibrationFile:
                 parts.append(Surface(tuple(stated["axes"]), tuple(grids), table))
             if parts:
                 surfaces[kind, key] = parts[0] if len(parts) == 1 else SurfaceSum(tuple(parts))
-    return CalibrationFile(path, data["accelerator"], data["engine"], data["sections"], surfaces)
+    told = {name: str(data[name]) for name in ("date", "data") if name in data}
+    return CalibrationFile(path, data["accelerator"], data["engine"], data["sections"], surfaces, **told)
 
 
 def calibration_file(accelerator: str, engine: str, folders: tuple[Path, ...] = ()) -> CalibrationFile | None:

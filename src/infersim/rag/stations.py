@@ -9,8 +9,9 @@ from functools import cached_property
 from typing import Protocol
 
 from infersim import units
-from infersim.decide.models import api_of, check_generates
+from infersim.decide.models import check_generates
 from infersim.errors import SpecError
+from infersim.planning.apis import api_of
 from infersim.planning.calls import Deployed
 from infersim.planning.ownership import HOURS_PER_MONTH
 from infersim.planning.search import at_load

@@ -20,7 +20,11 @@ _OWN = ("sources", "assumptions", "warnings", "notes")
 
 
 def headline(case: Case) -> str:
-    """The first line of what an answer says of itself, or its first sentence in words."""
+    """The sentence that the layer of a question makes of its answer, or the first line of what the answer says of itself."""
+    layer = questions.LAYERS.get(case.question)
+    if layer is not None and layer.headline and case.answer is not None:
+        told: str = questions.load(layer.headline)(case.answer)
+        return told
     lines = [line.strip() for line in case.text.splitlines() if line.strip()]
     return lines[0] if lines else f"{case.name} is answered."
 

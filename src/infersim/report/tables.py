@@ -46,7 +46,7 @@ def compared(results: Results) -> list[Markup]:
                 ["Case", *(name for name, _ in used)],
                 rows,
                 numeric=numeric,
-                caption=f"All on {same.pop()}." if len(same) == 1 else None,
+                caption=f"All on {same.pop()}." if len(same) == 1 and NONE not in same else None,
             )
         )
     return found

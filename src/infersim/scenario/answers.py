@@ -185,7 +185,7 @@ def _cost(scenario: Scenario) -> Any:
     }
     return cost(
         _deployment(setup), request_rate=rate, terms=costs.paid, site=costs.site or "us", against=costs.against,
-        api=costs.api.three if costs.api is not None else None,
+        api=costs.api_prices,
         **{name: value for name, value in given.items() if value is not None},
     )  # fmt: skip
 

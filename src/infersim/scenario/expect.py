@@ -195,13 +195,14 @@ def _percent(text: str) -> float:
 def unit_of(figure: str) -> str | None:
     """The unit that a figure's name ends in.
 
-    >>> unit_of("ttft_p95_s"), unit_of("memory.weights_bytes"), unit_of("output_tokens_per_s"), unit_of("cost_per_hour_usd")
-    ('s', 'B', None, 'USD/h')
+    >>> unit_of("ttft_p95_s"), unit_of("memory.weights_bytes"), unit_of("output_tokens_per_s"), unit_of("latency_s.mean")
+    ('s', 'B', None, 's')
     """
+    for part in reversed(figure.split(".")):  # of latency_s.mean the unit is in the outer name
+        for ending, unit in _UNIT_OF:
+            if f"_{part}".endswith(ending):
+                return unit
     name = "_" + figure.rsplit(".", 1)[-1]
-    for ending, unit in _UNIT_OF:
-        if name.endswith(ending):
-            return unit
     if re.search(r"(_|^)(ttft|tpot|itl|e2e)(_p[0-9.]+|_mean)?$", name):
         return "s"
     return "USD" if "cost" in name or "price" in name else None

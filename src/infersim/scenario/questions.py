@@ -3,9 +3,9 @@
 A layer's ``spec`` is a pydantic ``Spec`` that becomes an optional section of a scenario under ``section``. Its ``answer`` is a function
 of that spec which takes what it needs by name: ``deployment`` (the ``Estimate`` of the scenario's model on its hardware under its
 workload, None where the scenario names none), ``limits`` (of the target), ``workload``, ``seed``. What it returns is a frozen result
-with ``to_dict()``, ``str()`` and ``sources``. ``figures`` makes pictures for a report of ``(answer as dict, prefix)``. Each is written
-``module:name`` and imported when it is first used. ``compared`` are the figures that cases are set side by side in: heading and dotted
-name in the answer.
+with ``to_dict()``, ``str()`` and ``sources``. ``headline`` makes the sentence that a report begins with,
+``figures`` its pictures of ``(answer as dict, prefix)``. Each is written ``module:name`` and imported when it is first used. ``compared``
+are the figures that cases are set side by side in: heading and dotted name in the answer.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ class Question(NamedTuple):
     spec: str
     answer: str
     figures: str = ""
+    headline: str = ""
     compared: tuple[tuple[str, str], ...] = ()
 
     def load_spec(self) -> type[Spec]:
@@ -43,6 +44,7 @@ LAYERS: dict[str, Question] = {
         "decoding.spec:DecodingSpec",
         "decoding.answer:answer",
         "report.layers:decoding_pictures",
+        "report.layer_headlines:decoding",
         (
             ("first method", "methods.0.method"),
             ("TTFT", "methods.0.ttft_s"),
@@ -56,6 +58,7 @@ LAYERS: dict[str, Question] = {
         "prompts.spec:PromptLayout",
         "prompts.answer:answer",
         "report.layers:prompt_pictures",
+        "report.layer_headlines:prompts",
         (
             ("hits now", "now.hit_rate"),
             ("hits best", "best.hit_rate"),
@@ -69,6 +72,7 @@ LAYERS: dict[str, Question] = {
         "adapters.quantisation:QuantisationSpec",
         "adapters.quantisation:answer",
         "report.agents:quantisation_pictures",
+        "report.layer_headlines:quantisation",
         (
             ("scheme", "schemes.1.scheme"),
             ("decode", "schemes.1.decode_speedup"),
@@ -82,6 +86,7 @@ LAYERS: dict[str, Question] = {
         "adapters.many:AdaptersSpec",
         "adapters.many:answer",
         "report.agents:adapter_pictures",
+        "report.layer_headlines:adapters",
         (
             ("resident", "resident"),
             ("hits", "hit_rate"),
@@ -95,6 +100,7 @@ LAYERS: dict[str, Question] = {
         "agents.spec:Workflow",
         "agents.answer:answer",
         "report.agents:agent_pictures",
+        "report.layer_headlines:agents",
         (
             ("success", "ends.success"),
             ("time", "elapsed_s.mean"),
@@ -108,6 +114,7 @@ LAYERS: dict[str, Question] = {
         "retrieval.spec:RetrievalSpec",
         "retrieval.answer:answer",
         "report.layers:retrieval_pictures",
+        "report.layer_headlines:retrieval",
         (
             ("index", "search.index"),
             ("query", "seconds_s"),
@@ -121,6 +128,7 @@ LAYERS: dict[str, Question] = {
         "rag.spec:Pipeline",
         "rag.answer:answer",
         "report.rag:rag_pictures",
+        "report.layer_headlines:rag",
         (
             ("TTFT", "ttft_s"),
             ("TTFT p95", "ttft_p95_s"),
@@ -134,6 +142,7 @@ LAYERS: dict[str, Question] = {
         "decide.spec:Decision",
         "decide.answer:answer",
         "report.rag:decision_pictures",
+        "report.layer_headlines:decide",
         (
             ("best", "best"),
             ("own value", "your_value"),

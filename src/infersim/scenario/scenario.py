@@ -14,7 +14,16 @@ from infersim.scenario import questions
 from infersim.scenario.expect import Rule, read_rules
 from infersim.scenario.named import written_out
 from infersim.scenario.places import Fields, Items, Place, merge, put, split
-from infersim.scenario.setup import OF_THE_FILE, SECTIONS, Setup, error_at, files_found, read_setup
+from infersim.scenario.setup import (
+    OF_THE_FILE,
+    SECTIONS,
+    Setup,
+    check_sweep,
+    error_at,
+    files_found,
+    read_setup,
+    section_written_out,
+)
 from infersim.scenario.text import parse, read_text
 from infersim.specs.quantity import Spec
 
@@ -115,6 +124,8 @@ def read_scenario(tree: Mapping[str, Any], *, file: Path | None = None, text: st
     if "/" in name or "\\" in name or not name.isprintable() or len(name) > 200:
         raise error_at(whole, ("name",), f"is a short name without slashes, got {name!r}")
     base = replace(resolve(whole, {}), name=name, file=file, text=text)
+    if whole.get("sweep") is not None:
+        check_sweep(whole)
     named = {case: (changes, rules) for case, changes, rules in _variants(whole, base)}
     expected, by_case = read_rules(whole, ("expect",), named)
     variants = []
@@ -159,7 +170,7 @@ def _changed(tree: Fields, path: str, value: Any, place: Place | None) -> Fields
             below = tree.get(parts[0])
             value = merge(below, value) if isinstance(below, Mapping) else value
         else:
-            tree = written_out(tree, parts)
+            tree = written_out(section_written_out(tree, parts[0]), parts)
         return put(tree, parts, value, place)
     except SpecError as error:
         if error.file is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import inspect
 import itertools
 import textwrap
@@ -12,9 +13,13 @@ from typing import Any, get_args
 from pydantic.json_schema import models_json_schema
 
 from infersim.scenario import questions
-from infersim.scenario.sections import RENTS
+from infersim.scenario.sections import RENTS, Costs, Limits, Search
 from infersim.scenario.setup import SECTIONS, Setup
+from infersim.serving.arrivals import Constant, Gamma, Profile
+from infersim.specs.api import Prices
 from infersim.specs.quantity import Spec
+from infersim.specs.served import ServedModel
+from infersim.specs.speculation import Speculation
 
 DRAFT = "https://json-schema.org/draft/2020-12/schema"
 Json = dict[str, Any]
@@ -40,16 +45,17 @@ def scenario_schema() -> Json:
     places, built = models_json_schema([(model, "validation") for model in models], ref_template="#/$defs/{model}")
     definitions: Json = built.get("$defs", {})
     for model in _reachable(models):
-        _describe(model, definitions.get(model.__name__, {}))
+        _describe(model, definitions.get(_name(model, definitions), {}))
     _shorten(definitions)
     _own_forms(definitions)
-    properties: Json = dict(definitions.pop("Setup")["properties"])
+    properties: Json = dict(definitions.pop(_name(Setup, definitions))["properties"])
     properties["question"] = {
         "enum": list(questions.known()),
         "description": properties["question"].get("description", ""),
     }
     for layer in questions.LAYERS.values():
-        properties[layer.section] = places[layer.load_spec(), "validation"]
+        written_out = places[layer.load_spec(), "validation"]
+        properties[layer.section] = {"anyOf": [written_out, {"type": "string", "pattern": r"\.ya?ml$"}]}
     case = _changes(properties)
     whole: Json = {
         "$schema": DRAFT, "title": "infersim scenario", "type": "object", "additionalProperties": False,
@@ -61,10 +67,16 @@ def scenario_schema() -> Json:
     return whole
 
 
+def _name(model: type[Spec], definitions: Json) -> str:
+    """What pydantic calls a model in a schema: with its module where two models have one name."""
+    whole = f"{model.__module__}.{model.__qualname__}".replace(".", "__")
+    return whole if whole in definitions else model.__name__
+
+
 def sweep_spec() -> type[Spec] | None:
     """The model of the section ``sweep``."""
     try:
-        found: type[Spec] = questions.load("scenario.sweeps.spec:SweepSpec")
+        found: type[Spec] = questions.load("scenario.sweeps.design:SweepSpec")
     except ModuleNotFoundError:
         return None
     return found
@@ -181,24 +193,25 @@ def _shorten(schema: Any) -> None:
 
 def _own_forms(definitions: Json) -> None:
     """The forms that validators take before the models see them."""
+    named = functools.partial(_name, definitions=definitions)
     _replace(definitions, LENGTHS, lambda old: {"anyOf": [{"type": "number", "minimum": 1}, *_one_key(old["discriminator"]["mapping"])],
                                                 "examples": [1024, {"lognormal": {"mean": 1200, "p99": 8000}}]})  # fmt: skip
     _replace(definitions, ARRIVALS, _arrivals)
-    for name in ("Gamma", "Constant"):
-        definitions[name]["properties"]["rate"] = {**RATE, "description": "Requests per second."}
-    definitions["Profile"]["properties"]["rates"]["items"] = {
+    for rated in (Gamma, Constant):
+        definitions[named(rated)]["properties"]["rate"] = {**RATE, "description": "Requests per second."}
+    definitions[named(Profile)]["properties"]["rates"]["items"] = {
         "anyOf": [{"type": "number", "minimum": 0}, RATE["anyOf"][1]]
     }
-    limits = definitions["Limits"]
+    limits = definitions[named(Limits)]
     quantity = {
         "type": "string",
         "pattern": r"^\s*[0-9.]+(e[-+]?[0-9]+)?\s*(s|ms|us|ns|min|h|d)\s*$",
         "examples": ["800 ms"],
     }
-    named = r"^(ttft|tpot|itl|e2e)(_(p[0-9]+(\.[0-9]+)?|mean|median))?$"
-    definitions["Limits"] = {
+    limit = r"^(ttft|tpot|itl|e2e)(_(p[0-9]+(\.[0-9]+)?|mean|median))?$"
+    definitions[named(Limits)] = {
         "anyOf": [
-            {"type": "object", "propertyNames": {"pattern": named}, "additionalProperties": quantity, "minProperties": 1},
+            {"type": "object", "propertyNames": {"pattern": limit}, "additionalProperties": quantity, "minProperties": 1},
             {"type": "string", "pattern": "="},
         ],
         "description": limits.get("description", ""), "examples": [{"ttft_p95": "800 ms", "tpot_p95": "40 ms"}],
@@ -206,37 +219,37 @@ def _own_forms(definitions: Json) -> None:
     one_of = {"type": "object", "minProperties": 1, "maxProperties": 1, "additionalProperties": False,
               "properties": {name: {"type": ["object", "null"]} for name in ("buy", *RENTS)}}  # fmt: skip
     terms: Json = {"anyOf": [{"enum": ["buy", *RENTS]}, one_of, {"type": "null"}]}
-    costs = definitions["Costs"]["properties"]
+    costs = definitions[named(Costs)]["properties"]
     for name in ("terms", "against"):
         costs[name] = {**terms, "description": costs[name].get("description", "")}
     costs["site"] = {
         "anyOf": [{"type": "string"}, {"type": "object"}, {"type": "null"}],
         "description": costs["site"].get("description", ""),
     }
-    prices = definitions["Prices"]
-    three = {"type": "array", "items": {"type": "number", "minimum": 0}, "minItems": 3, "maxItems": 3}
-    definitions["Prices"] = {"anyOf": [prices, three], "description": prices.get("description", "")}
-    search = definitions["Search"]["properties"]
+    prices = definitions[named(Prices)]
+    three = {"type": "string", "pattern": r"^[^,]+(,[^,]+){1,2}$", "examples": ["3,0.3,15"]}
+    definitions[named(Prices)] = {"anyOf": [prices, three], "description": prices.get("description", "")}
+    search = definitions[named(Search)]["properties"]
     for name in ("precision", "engine"):
         search[name] = {
             "anyOf": [{"type": "string", "minLength": 1}, *search[name]["anyOf"]],
             "description": search[name].get("description", ""),
         }
-    drafts = definitions["Speculation"]
+    drafts = definitions[named(Speculation)]
     drafts.pop("required", None)  # a method follows from a draft model
-    definitions["Speculation"] = {
+    definitions[named(Speculation)] = {
         "anyOf": [drafts, {"type": "string", "minLength": 1}],
         "description": drafts.get("description", ""),
     }
     config: Json = {"type": "object", "anyOf": [{"required": ["architectures"]}, {"required": ["model_type"]}],
                     "description": "A config.json of Hugging Face written out."}  # fmt: skip
-    for owner in ("Setup", "ServedModel"):
+    for owner in (named(Setup), named(ServedModel)):
         if owner in definitions:
             definitions[owner]["properties"]["model"]["anyOf"].append(config)
     for section, model in SECTIONS.items():
         if section in ("deployment", "workload", "cost"):
-            field = definitions["Setup"]["properties"][section]
-            definitions["Setup"]["properties"][section] = {"$ref": f"#/$defs/{model.__name__}", **({"description": field["description"]}
+            field = definitions[named(Setup)]["properties"][section]
+            definitions[named(Setup)]["properties"][section] = {"$ref": f"#/$defs/{named(model)}", **({"description": field["description"]}
                                                            if "description" in field else {})}  # fmt: skip
 
 

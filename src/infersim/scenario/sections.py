@@ -14,6 +14,7 @@ from infersim.serving.lengths import Lengths, Pairs, as_lengths
 from infersim.serving.target import Limit, read_limits
 from infersim.serving.traces import Trace, read_trace
 from infersim.serving.traffic import Sessions, SharedPrefixes, Traffic
+from infersim.specs.api import Prices
 from infersim.specs.economics import Ownership, Rental, Site, load_site, ownership, rental
 from infersim.specs.quantity import Money, Spec
 from infersim.specs.workload import Target, Workload
@@ -183,28 +184,6 @@ class Limits(Spec):
         return Target.model_validate({limit.metric: f"{limit.seconds!r} s" for limit in self.limits})
 
 
-class Prices(Spec):
-    """USD per million tokens of an API."""
-
-    input: Annotated[float, Field(ge=0, le=1e6)]
-    cached_input: Annotated[float, Field(ge=0, le=1e6)] | None = None
-    """Where it is not given, a cached token costs what a fresh one does."""
-    output: Annotated[float, Field(ge=0, le=1e6)]
-
-    @model_validator(mode="before")
-    @classmethod
-    def _listed(cls, given: Any) -> Any:
-        if isinstance(given, list | tuple):
-            if len(given) != 3:
-                raise ValueError("is USD per million input, cached input and output tokens: three numbers")
-            return dict(zip(("input", "cached_input", "output"), given, strict=True))
-        return given
-
-    @property
-    def three(self) -> tuple[float, float, float]:
-        return self.input, self.input if self.cached_input is None else self.cached_input, self.output
-
-
 def as_terms(given: Any) -> Ownership | Rental:
     """``on_demand``, ``buy``, or one of them with its figures: ``{buy: {years: 5}}``, ``{spot: {per_hour: 1.2}}``.
 
@@ -258,6 +237,7 @@ class Costs(Spec):
     request_rate: Annotated[float, Field(gt=0, le=1e9)] | None = None
     """Mean requests per second; by default that of the arrivals."""
     api: Prices | None = None
+    """An API for the same load: USD per million input, cached input and output tokens."""
     cached_share: Annotated[float, Field(ge=0, le=1)] | None = None
     requests_per_user_month: Annotated[float, Field(gt=0, le=1e9)] | None = None
 
@@ -275,6 +255,14 @@ class Costs(Spec):
     def asks(self) -> bool:
         """Whether it asks what a load costs, beyond stating a price."""
         return any(one is not None for one in (self.terms, self.against, self.devices, self.api, self.request_rate))
+
+    @property
+    def api_prices(self) -> tuple[float, float, float] | None:
+        """USD per million input, cached input and output tokens; a cached one costs what a fresh one does where nothing is said."""
+        if self.api is None:
+            return None
+        cached = self.api.input if self.api.cached_input is None else self.api.cached_input
+        return self.api.input, cached, self.api.output
 
     @property
     def paid(self) -> Ownership | Rental:

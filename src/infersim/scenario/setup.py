@@ -13,6 +13,7 @@ from infersim.errors import SpecError, UnknownNameError, did_you_mean
 from infersim.scenario import questions
 from infersim.scenario.places import Fields, Place, get, place_of, put
 from infersim.scenario.sections import Costs, FleetDemand, Limits, Load, Options, Search, Simulation
+from infersim.scenario.text import parse, read_text
 from infersim.specs.hardware import Accelerator
 from infersim.specs.huggingface import from_config
 from infersim.specs.model import ModelSpec
@@ -101,6 +102,13 @@ def read_setup(tree: Fields) -> tuple[Setup, dict[str, Spec]]:
             kind = questions.LAYERS[layers[section]].load_spec()
             found[section] = _validated(kind, tree[section], (section,), tree)
     return setup, found
+
+
+def check_sweep(tree: Fields) -> None:
+    """SpecError where the section ``sweep`` is none."""
+    from infersim.scenario.sweeps.design import SweepSpec
+
+    _validated(SweepSpec, tree["sweep"], ("sweep",), tree)
 
 
 def _validated(kind: type[Any], tree: Any, path: tuple[str, ...], whole: Any = None) -> Any:
@@ -264,6 +272,8 @@ def files_found(tree: Fields) -> Fields:
                 raise error_at(tree, path, f"no such file: {moved}")
             if moved != value:
                 tree = put(tree, path, moved)
+    for section in questions.sections():
+        tree = section_written_out(tree, section)
     listed = tree.get("hardware")
     if isinstance(listed, list):
         for number, value in enumerate(listed):
@@ -272,6 +282,18 @@ def files_found(tree: Fields) -> Fields:
                 if moved != value:
                     tree = put(tree, ("hardware", str(number)), moved)
     return tree
+
+
+def section_written_out(tree: Fields, section: str) -> Fields:
+    """The tree with a layer's section read from its file, where there is the name of one."""
+    value = tree.get(section)
+    if not (isinstance(value, str) and value.endswith((".yaml", ".yml")) and section in questions.sections()):
+        return tree
+    path = Path(_from_its_file(value, place_of(tree, (section,))[0]))
+    try:
+        return put(tree, (section,), parse(read_text(path), path))
+    except SpecError as error:
+        raise error if error.file != path else error_at(tree, (section,), f"{path}: {error.message}") from None
 
 
 def _from_its_file(value: str, place: Place | None) -> str:

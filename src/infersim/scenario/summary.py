@@ -87,19 +87,24 @@ def _generic(cases: Sequence[CaseResult]) -> tuple[Column, ...]:
     from infersim.scenario.answers import figures
 
     every = [figures(case.told) for case in cases if case.told is not None]
-    names = list(dict.fromkeys(name for found in every for name in found if len({one.get(name) for one in every}) > 1))
+    names = list(dict.fromkeys(name for found in every for name in found if _tells(name, every)))
 
     def column(name: str) -> Column:
         unit = unit_of(name)
-        short = name.rsplit(".", 1)[-1]
+        short = " ".join(name.split(".")[-2:])
 
         def show(told: Mapping[str, Any]) -> Any:
             value = figures(told).get(name)
             return None if value is None else units.show(value, "s") if unit == "s" else value
 
-        return (short[:14], show)
+        return (short[:16], show)
 
     return tuple(column(name) for name in names[:4])
+
+
+def _tells(name: str, every: Sequence[Mapping[str, float]]) -> bool:
+    """Whether the cases differ in a figure that is no end of an interval."""
+    return not name.endswith((".low", ".high")) and len({one.get(name) for one in every}) > 1
 
 
 def _table(cases: Sequence[CaseResult], columns: tuple[Column, ...]) -> list[str]:

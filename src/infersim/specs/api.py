@@ -13,10 +13,10 @@ UsdPerMillion = Annotated[float, Field(ge=0, le=1e6)]
 
 
 class Prices(Spec):
-    """USD per million tokens; ``input,cached input,output`` in one text as well, of two the cached input costs what input does.
+    """USD per million tokens; ``input, cached input, output`` as a list or in one text as well, or without the cached input.
 
-    >>> Prices.model_validate("3,0.3,15").cached_input, Prices.model_validate("3,15").cached_input
-    (0.3, None)
+    >>> Prices.model_validate("3,0.3,15").cached_input, Prices.model_validate([3, 15]).three
+    (0.3, (3.0, 3.0, 15.0))
     """
 
     input: UsdPerMillion
@@ -27,21 +27,27 @@ class Prices(Spec):
     @model_validator(mode="before")
     @classmethod
     def _from_text(cls, given: Any) -> Any:
-        if not isinstance(given, str):
+        if not isinstance(given, (str, list, tuple)):
             return given
         try:
-            prices = [float(part) for part in given.split(",")]
-        except ValueError:
+            prices = [float(part) for part in (given.split(",") if isinstance(given, str) else given)]
+        except (TypeError, ValueError):
             prices = []
         if len(prices) not in (2, 3):
             raise ValueError(f"write USD per million input,cached input,output as 3,0.3,15, got {given!r}")
         return {"input": prices[0], "cached_input": prices[1] if len(prices) == 3 else None, "output": prices[-1]}
 
+    @property
+    def three(self) -> tuple[float, float, float]:
+        """Input, cached input and output."""
+        return self.input, self.input if self.cached_input is None else self.cached_input, self.output
+
 
 class ApiModel(Spec):
     """A model behind an API; its prices alone will do.
 
-    ``prefill_rate`` [fresh prompt tokens/s] is what longer prompts add to the time to first token. ``cache`` names the scheme by which
+    ``prefill_rate`` [fresh prompt tokens/s] is what longer prompts add to the time to first token; speed that is left out is assumed.
+    ``cache`` names the scheme by which
     cached prefixes are billed, ``context`` is the longest prompt and output together.
 
     >>> ApiModel.model_validate("3,0.3,15").prices.output

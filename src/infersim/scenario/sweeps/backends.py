@@ -12,7 +12,7 @@ import logging
 import os
 import socket
 import warnings
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from infersim.errors import InferSimError, SpecError, UnknownNameError, did_you_mean
@@ -43,15 +43,12 @@ def check_backend(backend: str, workers: int | None, address: str | None) -> Non
         raise SpecError(f"is of a cluster: write backend dask or ray with it, not {backend}", field="address")
 
 
-def answered(task: Task, chunks: Sequence[Chunk], *, backend: str, workers: int | None, address: str | None) -> Done:
-    """The rows of every chunk as they are done; one chunk alone needs no processes. SpecError where a backend is missing or does not
-    answer."""
-    if backend == "processes" and len(chunks) < 2:
-        backend = "serial"
+def answered(task: Task, chunks: Iterable[Chunk], *, backend: str, workers: int | None, address: str | None) -> Done:
+    """The rows of every chunk as they are done. SpecError where a backend is missing or does not answer."""
     return BACKENDS[backend](task, chunks, workers or os.cpu_count() or 1, address)
 
 
-def _serial(task: Task, chunks: Sequence[Chunk], workers: int, address: str | None) -> Done:
+def _serial(task: Task, chunks: Iterable[Chunk], workers: int, address: str | None) -> Done:
     for chunk, start, stop in chunks:
         yield chunk, task.chunk(start, stop)
 
@@ -60,7 +57,7 @@ def _run(task: Task, chunk: Chunk) -> tuple[int, pa.Table]:
     return chunk[0], task.chunk(*chunk[1:])
 
 
-def _processes(task: Task, chunks: Sequence[Chunk], workers: int, address: str | None) -> Done:
+def _processes(task: Task, chunks: Iterable[Chunk], workers: int, address: str | None) -> Done:
     """One process per core; numpy and BLAS keep to one thread in each."""
     from joblib import Parallel, delayed, parallel_config
     from joblib.externals.loky.process_executor import TerminatedWorkerError
@@ -81,7 +78,7 @@ def _processes(task: Task, chunks: Sequence[Chunk], workers: int, address: str |
                 results.close()
 
 
-def _dask(task: Task, chunks: Sequence[Chunk], workers: int, address: str | None) -> Done:
+def _dask(task: Task, chunks: Iterable[Chunk], workers: int, address: str | None) -> Done:
     """A Dask cluster at ``address``, or one of this machine's cores."""
     distributed, own = _imported("distributed", "dask"), address is None
     with contextlib.ExitStack() as stack:
@@ -115,7 +112,8 @@ def _dask(task: Task, chunks: Sequence[Chunk], workers: int, address: str | None
         done = distributed.as_completed(first, loop=client.loop)
         del first
         for future in done:
-            result = future.result()
+            with _kindly("Dask", OSError, distributed.KilledWorker):
+                result = future.result()
             future.release()
             for chunk in itertools.islice(waiting, 1):
                 done.add(submit(chunk))
@@ -127,7 +125,7 @@ def _close_quietly(cluster: Any) -> None:
         cluster.close(timeout=3)
 
 
-def _ray(task: Task, chunks: Sequence[Chunk], workers: int, address: str | None) -> Done:
+def _ray(task: Task, chunks: Iterable[Chunk], workers: int, address: str | None) -> Done:
     """A Ray cluster at ``address`` or the one this process is connected to; else one of this machine's cores."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     ray = _imported("ray", "ray")
@@ -141,15 +139,37 @@ def _ray(task: Task, chunks: Sequence[Chunk], workers: int, address: str | None)
         running = [remote.remote(shared, chunk) for chunk in itertools.islice(waiting, AHEAD * slots)]
         while running:
             (first,), running = ray.wait(running, num_returns=1)
-            try:
+            with _kindly("Ray", ray.exceptions.RayError):
                 result = ray.get(first)
-            except ray.exceptions.RayTaskError as error:
-                raise error.cause if isinstance(error.cause, InferSimError) else error from error
             running += [remote.remote(shared, chunk) for chunk in itertools.islice(waiting, 1)]
             yield result
     finally:
         if own:
             ray.shutdown()
+
+
+@contextlib.contextmanager
+def _kindly(what: str, *broken: type[Exception]) -> Iterator[None]:
+    """What a worker raised, and a cluster that breaks down, as errors of ours."""
+    try:
+        yield
+    except broken as error:
+        cause = getattr(error, "cause", None)  # Ray wraps what a worker raised
+        if isinstance(cause, (InferSimError, ImportError)):
+            raise _of_worker(what, cause) from error
+        raise InferSimError(
+            f"the {what} cluster lost its work ({str(error).strip().splitlines()[-1]}); run the same again to go on"
+        ) from error
+    except ImportError as error:
+        raise _of_worker(what, error) from error
+
+
+def _of_worker(what: str, error: InferSimError | ImportError) -> InferSimError:
+    if isinstance(error, InferSimError):
+        return error
+    return SpecError(
+        f"a worker of the {what} cluster cannot import what it needs ({error}): install infersim there", field="backend"
+    )
 
 
 def _start_ray(ray: Any, workers: int, address: str | None) -> None:
@@ -170,7 +190,7 @@ def _start_ray(ray: Any, workers: int, address: str | None) -> None:
         raise _unreachable(address, RAY, error) from error
 
 
-BACKENDS: dict[str, Callable[[Task, Sequence[Chunk], int, str | None], Done]] = {
+BACKENDS: dict[str, Callable[[Task, Iterable[Chunk], int, str | None], Done]] = {
     "processes": _processes, "serial": _serial, "dask": _dask, "ray": _ray,
 }  # fmt: skip
 

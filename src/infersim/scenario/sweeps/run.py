@@ -74,9 +74,12 @@ def run_sweep(
     now = 0
     if progress is not None:
         progress(done, spec.size)
-    missing = [(chunk, *store.bounds(chunk)) for chunk in range(store.chunks) if chunk not in before]
+    missing = ((chunk, *store.bounds(chunk)) for chunk in range(store.chunks) if chunk not in before)
+    left = store.chunks - len(before)
+    if backend == "processes" and left < 2:
+        backend = "serial"  # one chunk alone needs no processes
     try:
-        if missing:
+        if left:
             with closing(answered(task, missing, backend=backend, workers=workers, address=address)) as parts:
                 for chunk, rows in parts:
                     store.write(chunk, rows)
