@@ -194,7 +194,7 @@ INDEXES = (
 
 
 @settings(max_examples=40, deadline=None)
-@given(st.sampled_from(INDEXES), st.floats(1e4, 1e8), st.floats(1.01, 10), st.sampled_from([128, 384, 768]))
+@given(st.sampled_from(INDEXES), st.floats(1e4, 1e7), st.floats(1.01, 10), st.sampled_from([128, 384, 768]))
 def test_more_vectors_take_longer_and_more_memory(name: str, vectors: float, more: float, dimension: int) -> None:
     index = load_vector_index(name)
     one, other = (search_time(index, n, dimension, threads=8) for n in (vectors, vectors * more))
@@ -422,7 +422,7 @@ def test_questions_without_an_answer_are_refused() -> None:
     hnsw = load_vector_index("faiss-hnsw")
     with pytest.raises(UnsupportedError, match="flat, ivf_flat or ivf_pq"):
         search_time(hnsw, 1e6, 768, "H100-SXM")
-    with pytest.raises(UnsupportedError, match=r"needs 307\.2 GB"):
+    with pytest.raises(DoesNotFitError, match=r"needs 307\.2 GB"):
         search_time(load_vector_index("faiss-flat"), 1e8, 768, "H100-SXM")
     with pytest.raises(SpecError, match="has 96 cores"):
         search_time(hnsw, 1e6, 768, "EPYC-9654", threads=500)

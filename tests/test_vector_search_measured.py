@@ -108,8 +108,10 @@ def test_predicted_evaluations_are_within_a_tenth_of_those_counted_in_the_median
 
 def test_the_rates_that_ship_are_those_of_the_measurements_that_ship(shipped: search.SearchReport) -> None:
     """The defaults of every other CPU come from the same file."""
-    rates = load_search_rates("Intel-Xeon-1-core")
-    assert rates.model_copy(update={"errors": {}}) == shipped.rates.model_copy(update={"errors": {}})
+    ships, fitted = (rates.model_dump(mode="json") for rates in (load_search_rates("Intel-Xeon-1-core"), shipped.rates))
+    for changing in ("errors", "notes"):
+        del ships[changing], fitted[changing]
+    assert ships == fitted
 
 
 def test_embedding_throughput_is_within_a_fifth_of_what_was_measured() -> None:

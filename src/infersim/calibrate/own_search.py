@@ -187,8 +187,9 @@ def cross_validated(table: Search, seconds: Array, private_cache: float) -> dict
     }
 
 
-def calibrate_search(results: Results, *, name: str | None = None) -> SearchRates:
+def calibrate_search(results: Results, *, name: str | None = None, judged: bool = True) -> SearchRates:
     """Rates of searching on a core of the machine that a result file is of. ``name`` is that of the CPU's spec, where there is one.
+    ``judged`` adds the errors of cross-validation.
 
     Raises SpecError where the file holds too few searches.
     """
@@ -204,13 +205,17 @@ def calibrate_search(results: Results, *, name: str | None = None) -> SearchRate
     ran = f"infersim bench, {results.backend} {results.version}, one thread of {device}, {date}"
     units = {field.name: field.metadata["unit"] for field in fields(SearchParameters)}
     stated = {key: f"{float(f'{value:.{DIGITS}g}')!r} {units[key]}" for key, value in asdict(parameters).items()}
-    errors = {kind: asdict(found) for kind, found in cross_validated(table, seconds, private).items()}
+    errors = {}
+    if judged:
+        errors = {kind: asdict(found) for kind, found in cross_validated(table, seconds, private).items()}
     sources = (
         Source(of=tuple(stated), ref=ran, status="fitted"),
         Source(of=("graph", "imbalance"), ref=f"{ran}: counted", status="fitted"),
         Source(of=("private_cache",), ref="the operating system"),
     )
-    notes = f"Fitted to {len(seconds)} searches; errors are of {FOLDS}-fold cross-validation, whole indexes left out."
+    notes = f"Fitted to {len(seconds)} searches."
+    if judged:
+        notes += f" Errors are of {FOLDS}-fold cross-validation, whole indexes left out."
     return validate(SearchRates, {
         "name": name or device_name(results), "device": device, "engine": results.backend, "version": results.version, "date": date,
         "private_cache": f"{private!r} B", **stated, "graph": asdict(graph), "imbalance": round(list_imbalance(table), 4),

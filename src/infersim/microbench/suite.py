@@ -129,8 +129,8 @@ def run_suite(
     """Measure the cases of a set (or those ``chosen``), ``rounds`` times each, and keep the timings in a file.
 
     A file that is there already is taken up: what it holds is not run again. SpecError where it is of another machine,
-    library or set. Ctrl-C ends the run and keeps what was measured. ``ranks`` above 1 adds collectives among them. After ``budget``
-    seconds (by default those of the set) no timing of a later round is begun.
+    library or set. Ctrl-C ends the run and keeps what was measured. ``ranks`` above 1 adds collectives among them. After the
+    seconds of the set no timing of a later round is begun; a ``budget`` stands in for them and runs from the second round on.
     """
     everything = suite_cases(backend, which) if chosen is None else tuple(chosen)
     turns = rounds or ROUNDS[which]
@@ -145,9 +145,7 @@ def run_suite(
     missing = [case for case in groups if (case.key, 0) not in done]
     total, taken, stopped = len(todo) + len(missing), 0, False
     try:
-        for row in chain(
-            _timings(backend, todo, failed, which, budget or BUDGET[which]), _collectives(backend, missing, ranks)
-        ):
+        for row in chain(_timings(backend, todo, failed, which, budget), _collectives(backend, missing, ranks)):
             rows.append(row)
             taken += 1
             if path is not None:
@@ -180,14 +178,16 @@ def _taken_up(path: Path, new: Results) -> Results:
 
 
 def _timings(
-    backend: Backend, todo: Sequence[tuple[int, Case]], failed: set[str], which: SetName, budget: float
+    backend: Backend, todo: Sequence[tuple[int, Case]], failed: set[str], which: SetName, budget: float | None
 ) -> Iterator[Row]:
     """One row per case and round, as long as there is time; a case that cannot run is tried once."""
-    begun, read = time.perf_counter(), float("-inf")
+    begun, read, later = time.perf_counter(), float("-inf"), False
     for turn, case in todo:
         if case.key in failed:
             continue
-        if turn and time.perf_counter() - begun > budget:
+        if turn and budget is not None and not later:
+            begun, later = time.perf_counter(), True
+        if turn and time.perf_counter() - begun > (budget or BUDGET[which]):
             return
         try:
             prepared = backend.prepare(case)

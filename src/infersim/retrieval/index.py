@@ -9,7 +9,7 @@ from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
-from infersim.errors import SpecError, UnsupportedError
+from infersim.errors import DoesNotFitError, SpecError, UnsupportedError
 from infersim.machine.kernels.vector_search import (
     SearchParameters,
     flat_seconds,
@@ -157,7 +157,7 @@ def build_work(index: VectorIndex, vectors: Numbers, dimension: int, *, graph: c
     >>> from infersim.specs.library import load_vector_index
     >>> work = count.GraphWork(0.73, 5.0, 0.38, 0.907, 0.068, 1.17)
     >>> f"{float(build_work(load_vector_index('faiss-hnsw'), 1e6, 768, graph=work)):.1e}"
-    '3.0e+12'
+    '2.5e+12'
     """
     if index.kind == "flat":
         return np.zeros_like(np.asarray(vectors, dtype=float))
@@ -240,7 +240,7 @@ def search_time(
 
     ``filtered`` "before" searches exactly among the ``selectivity`` share of the vectors that pass; "after" finds k / selectivity
     candidates first. ``batch`` queries are handed over together: what a call costs is shared, and an accelerator reads flat vectors
-    once for all of them. Raises SpecError for bad numbers, UnsupportedError for a graph on an accelerator.
+    once for all of them. Raises SpecError for bad numbers, UnsupportedError for a graph on an accelerator, DoesNotFitError.
 
     >>> from infersim.specs.library import load_vector_index
     >>> found = search_time(load_vector_index("faiss-hnsw"), 1e6, 768, "EPYC-9654", threads=16)
@@ -256,6 +256,8 @@ def search_time(
         raise SpecError(f"is 'before' or 'after' the search, got {filtered!r}", field="filtered")
     accelerator = load_accelerator(hardware) if isinstance(hardware, str) else hardware
     footprint = index_footprint(index, vectors, dimension)
+    if index.managed is None:
+        _check_room(footprint, accelerator)
     looked = index
     if np.any(np.asarray(selectivity) < 1):
         looked, vectors = _filtered(index, vectors, top_k, selectivity, filtered)
@@ -263,6 +265,16 @@ def search_time(
         looked = looked.model_copy(update={"rescore": index.rescore * float(np.max(top_k))})
     on = _on_cpu if accelerator.kind == "cpu" else _on_device
     return on(looked, vectors, dimension, accelerator, threads, batch, curve, rates, footprint)
+
+
+def _check_room(footprint: Footprint, accelerator: Accelerator) -> None:
+    room, needed = accelerator.memory.usable or accelerator.memory.capacity, float(np.max(footprint.memory))
+    if needed > room:
+        raise DoesNotFitError(
+            f"the index needs {needed / 1e9:,.1f} GB of memory and {accelerator.name} has {room / 1e9:,.0f} GB; int8 or binary codes, "
+            "ivf_pq or diskann need less",
+            shortfall=needed - room,
+        )
 
 
 def _filtered(
@@ -375,11 +387,6 @@ def _on_device(
     if named is not None or threads is not None:
         raise SpecError(
             f"is of a CPU; {accelerator.name} is a {accelerator.kind}", field="rates" if named else "threads"
-        )
-    room = accelerator.memory.usable or accelerator.memory.capacity
-    if np.any(np.asarray(footprint.memory) > room):
-        raise UnsupportedError(
-            f"the index needs {float(np.max(footprint.memory)) / 1e9:,.1f} GB and {accelerator.name} has {room / 1e9:,.0f} GB"
         )
     idle = count.GraphWork(0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
     work = query_work(index, vectors, dimension, graph=idle)

@@ -65,9 +65,14 @@ class Ingestion:
 
     @property
     def usd(self) -> float | None:
-        """USD of embedding: device time at the price; None where none is known. A new embedding model costs it again."""
+        """USD of embedding: device time at the price; None where none is known."""
         hour = self.embedding.price_per_hour
         return None if hour is None else hour * self.device_seconds / 3600
+
+    @property
+    def usd_on_model_change(self) -> float | None:
+        """USD of a new embedding model: every passage is embedded again, all at once."""
+        return self.usd
 
     @property
     def usd_per_month(self) -> float | None:
@@ -89,8 +94,8 @@ class Ingestion:
             "documents": self.documents, "vectors": self.vectors, "tokens": self.tokens, "embed_rate_per_s": self.embed_rate,
             "insert_rate_per_s": None if self.insert_rate == float("inf") else self.insert_rate,
             "device_seconds_s": self.device_seconds, "embed_seconds_s": self.embed_seconds, "build_seconds_s": self.build_seconds,
-            "seconds_s": self.seconds, "bottleneck": self.bottleneck, "usd": self.usd, "usd_per_month": self.usd_per_month,
-            "freshness_s": self.freshness,
+            "seconds_s": self.seconds, "bottleneck": self.bottleneck, "usd": self.usd, "usd_on_model_change": self.usd_on_model_change,
+            "usd_per_month": self.usd_per_month, "freshness_s": self.freshness,
         }  # fmt: skip
 
 

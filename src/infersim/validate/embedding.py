@@ -5,6 +5,7 @@ Nothing measured of the model enters the calibration. Suite and model take turns
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import os
 import tempfile
@@ -150,6 +151,7 @@ def judge(results: Results, spec: ModelSpec) -> EmbeddingReport:
     return EmbeddingReport(own, spec.name, host, tuple(rows))
 
 
+@functools.cache
 def shipped_report() -> EmbeddingReport:
     """The same on the file of measurements that ships: what it says does not depend on the machine it runs on."""
     return judge(read_results(measurement_file(MEASURED)), load_bundled_model(NAME))

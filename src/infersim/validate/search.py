@@ -6,6 +6,7 @@ searches that judge nothing enters the prediction, not even how many vectors a g
 
 from __future__ import annotations
 
+import functools
 import random
 import tempfile
 from collections.abc import Callable
@@ -16,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from infersim.calibrate.fit import Spread, spread
-from infersim.calibrate.own_search import calibrate_search, predicted_counts, searches, seconds_of
+from infersim.calibrate.own_search import KINDS, calibrate_search, predicted_counts, searches, seconds_of
 from infersim.errors import SpecError
 from infersim.microbench.cases import SetName, VectorSearch
 from infersim.microbench.results import Results, read_results
@@ -36,7 +37,7 @@ LIVE_ROUNDS = 8
 """Rounds over all searches; the least of the rounds' medians counts."""
 
 LIVE_BUDGET = 240.0
-"""No timing of a later round is begun after this long [s]."""
+"""No timing is begun this long after the second round [s]."""
 
 
 @dataclass(frozen=True)
@@ -129,7 +130,7 @@ def split(results: Results) -> tuple[Results, Results]:
 def judge(results: Results, rates: SearchRates | None = None) -> SearchReport:
     """Calibrate on the rows that calibrate, unless ``rates`` are given, and predict those that judge."""
     seen, unseen = split(results)
-    rates = rates or calibrate_search(seen)
+    rates = rates or calibrate_search(seen, judged=False)
     entries = unseen.measured()
     table, seconds = searches(entries)
     parameters, private = parameters_of(rates), rates.private_cache
@@ -145,9 +146,13 @@ def judge(results: Results, rates: SearchRates | None = None) -> SearchReport:
         )
         for i, entry in enumerate(entries) if isinstance(entry.case, VectorSearch)
     )  # fmt: skip
-    return SearchReport(rates, len(seen.measured()), rows)
+    in_order = sorted(
+        rows, key=lambda row: (KINDS.index(row.case.index), row.case.vectors, row.case.dimension, row.case.knob)
+    )
+    return SearchReport(rates, len(seen.measured()), tuple(in_order))
 
 
+@functools.cache
 def shipped_report() -> SearchReport:
     """The same on the file of measurements that ships: what it says does not depend on the machine it runs on."""
     return judge(read_results(measurement_file(MEASURED)))

@@ -131,7 +131,7 @@ def graph_seconds(
 
     >>> float(graph_seconds(1e6, 512, links=256, ef=64, hops=74, evaluations=1800, private_cache=2**21,
     ...                     parameters=SearchParameters())) * 1e3
-    0.335
+    0.298
     """
     p, size = parameters, vectors * (stored + links)
     found = levels(size, private_cache, p.shared_cache)
