@@ -37,6 +37,8 @@ HIDDEN = ("cli",)
 """Its reference is the page of commands."""
 ESCAPED = re.compile(r"[|*]|_(?=\W|$)(?=[^`]*(?:``[^`]*``[^`]*)*$)")
 """Characters that reStructuredText would read as markup."""
+GLUED = re.compile(r"``[^`]+``(?=\w)")
+"""A name with letters right behind it, as in the plural of one."""
 GROUND = ("errors", "units", "mechanisms", "routing", "acceptance", "plot")
 """Modules that stand alone."""
 
@@ -116,7 +118,7 @@ def plain_words(app: Sphinx, what: str, name: str, thing: Any, options: Any, lin
         ):
             shown += ["::", ""]
         in_block = line.startswith((" ", ">>>"))
-        shown.append(line if in_block else ESCAPED.sub(r"\\\g<0>", line))
+        shown.append(line if in_block else GLUED.sub(r"\g<0>\\ ", ESCAPED.sub(r"\\\g<0>", line)))
     lines[:] = shown
 
 
