@@ -402,3 +402,19 @@ def test_the_layers_on_file_answer_scenarios(tmp_path: Path) -> None:
     with pytest.raises(SpecError, match="several questions in one: write question: decoding or question: prompts"):
         resolve({**CHAT, **asked})
     assert resolve({**CHAT, **asked, "question": "decoding"}).question == "decoding"
+
+
+def test_a_closed_form_of_arrivals_has_the_users_that_they_make() -> None:
+    """Little's law: users of the closed loop are arrivals times the mean time of a request."""
+    asked = {
+        **BASE,
+        "question": "estimate",
+        "workload": {"input_tokens": 1000, "output_tokens": 200, "arrivals": {"poisson": 8}},
+    }
+    found = answer(resolve(asked))
+    assert found.requests_per_second == pytest.approx(8, rel=0.01)
+    assert found.workload.concurrency == pytest.approx(8 * found.e2e, rel=0.01)
+    two = answer(resolve(asked, {"deployment.replicas": 2}))
+    assert two.requests_per_second == pytest.approx(8, rel=0.01)
+    with pytest.raises(InferSimError, match=r"serves .* at most"):
+        answer(resolve(asked, {"workload.arrivals.poisson": 1000}))
