@@ -24,6 +24,9 @@ import commands  # noqa: E402
 import glossary  # noqa: E402
 import schema  # noqa: E402
 
+from infersim.scenario import questions  # noqa: E402
+from infersim.scenario.answers import answer  # noqa: E402
+
 PAGES = [
     ROOT / "README.md",
     *sorted(page for page in DOCS.rglob("*.md") if not {"_build", "generated"} & set(page.parts)),
@@ -101,8 +104,20 @@ def _answers() -> dict[str, dict[str, Any]]:
         "step": told["estimate"]["decode_step"],
         "option": told["plan"]["options"][0],
     }
+    told |= _layers()
     told |= {"op": told["step"]["ops"][0], "side": told["compare"]["options"][0], "month": told["size"]["months"][0]}
     return told
+
+
+def _layers() -> dict[str, dict[str, Any]]:
+    """Answers of the layers above the engine: the base case of the example of each section."""
+    from infersim.scenario.scenario import load_scenario
+
+    cases = (load_scenario(path).cases[0] for path in sorted((ROOT / "examples" / "scenarios").glob("*.yaml")))
+    layers = {layer.section for layer in questions.LAYERS.values()}
+    asked = {case.question: case for case in cases if case.question in layers}
+    assert set(asked) == layers
+    return {section: answer(case).to_dict() for section, case in asked.items()}
 
 
 def test_every_figure_of_an_answer_is_in_the_glossary() -> None:
