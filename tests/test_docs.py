@@ -7,6 +7,7 @@ import functools
 import importlib.util
 import re
 import sys
+import typing
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
@@ -146,6 +147,24 @@ def test_every_engine_setting_is_in_the_glossary() -> None:
     assert set(infersim.EngineKnobs.model_fields) <= set(_fields())
 
 
+OF_LAYERS = tuple(
+    f"infersim.{name}"
+    for name in (
+        *(
+            "decoding",
+            "prompts",
+            "adapters",
+            "agents",
+            "retrieval",
+            "rag",
+            "decide",
+            "serving.lengths",
+            "serving.durations",
+        ),
+        *("specs.vector_search", "specs.served"),
+    )
+)
+"""Modules with what the sections of layers are made of."""
 GENERATED = {"commands.md", "glossary.md", "scenario.md", "accuracy.md"}
 """Pages made from the code when the documentation is built."""
 
@@ -195,7 +214,37 @@ def test_every_field_of_a_scenario_has_its_line() -> None:
 
     page, fields = schema.page(), scenario_schema()
     assert all(f"| `{name}` |" in page for name in fields["properties"])
-    assert all(f"## {name}\n" in page for name, found in fields["$defs"].items() if found.get("properties"))
+    assert all(
+        f"## {schema.heading(name)}\n" in page for name, found in fields["$defs"].items() if found.get("properties")
+    )
+
+
+def test_every_section_of_a_layer_is_described_field_by_field() -> None:
+    told = {text.partition("\n")[0]: text for text in schema.page().split("\n## ")}
+    silent = []
+    for layer in questions.LAYERS.values():
+        waiting, seen = [layer.load_spec()], set()
+        while waiting:
+            model = waiting.pop()
+            if model in seen or not model.__module__.startswith(OF_LAYERS):
+                continue
+            seen.add(model)
+            names = [name for name in told if name.split(" of ")[0] == model.__name__]
+            assert names, model
+            silent += [
+                f"{names[0]}: {line}" for line in told[names[0]].splitlines() if re.match(r"\| `.*\|\s*\|$", line)
+            ]
+            waiting += [one for field in model.model_fields.values() for one in _specs(field.annotation)]
+        assert len(seen) >= 1
+    assert not silent
+
+
+def _specs(annotation: Any) -> list[Any]:
+    """The models in an annotation."""
+    from infersim.specs.quantity import Spec
+
+    own = [annotation] if isinstance(annotation, type) and issubclass(annotation, Spec) else []
+    return own + [one for part in typing.get_args(annotation) for one in _specs(part)]
 
 
 def test_every_command_has_its_section() -> None:

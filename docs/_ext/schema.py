@@ -37,6 +37,12 @@ def page() -> str:
     return "\n".join(parts)
 
 
+def heading(name: str) -> str:
+    """What a definition is called on the page: where two have one name, with the package it comes from."""
+    package, _, bare = name.removeprefix("infersim__").partition("__")
+    return f"{bare.rsplit('__', 1)[-1]} of {package}" if bare else name
+
+
 def _below(waiting: list[str], definitions: Json, seen: set[str]) -> list[str]:
     """A table for each definition that is named, and for those that they name."""
     tables = []
@@ -61,7 +67,7 @@ def _named(value: Any) -> list[str]:
 
 
 def _table(title: str, schema: Json, definitions: Json) -> str:
-    rows = [f"## {title}\n"]
+    rows = [f"## {heading(title)}\n"]
     if schema.get("description"):
         rows.append(f"{_cell(schema['description'])}\n")
     if schema.get("properties"):
@@ -90,7 +96,7 @@ def _settings() -> dict[str, str]:
 def _kind(found: Json) -> str:
     if "$ref" in found:
         name = found["$ref"].rsplit("/", 1)[-1]
-        return f"[{name}](#{name.lower()})"
+        return f"[{heading(name)}](#{heading(name).lower().replace(' ', '-')})"
     for several in ("anyOf", "oneOf", "allOf"):
         if several in found and found.get("type") != "object":
             kinds = [_kind(one) for one in found[several] if one.get("type") != "null"]

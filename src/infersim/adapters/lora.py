@@ -33,8 +33,11 @@ class Adapter(Spec):
     """
 
     rank: Annotated[int, Field(ge=1, le=4096)] = 16
+    """Rank r of the two factors."""
     targets: Annotated[tuple[Target, ...], Field(min_length=1)] = ("attention", "mlp")
+    """Layers that are adapted."""
     format: str = "bf16"
+    """Number format of an adapter's weights."""
 
     @property
     def bytes_per_parameter(self) -> float:

@@ -46,10 +46,15 @@ class AdaptersSpec(Spec):
     """
 
     count: Annotated[int, Field(ge=1, le=1_000_000)] = 1
+    """Adapters of this shape."""
     adapter: Adapter = Adapter()
+    """Their shape."""
     skew: Annotated[float, Field(ge=0, le=10)] = 0.0
+    """Zipf's exponent of how often each is asked for; 0: all equally."""
     resident: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
+    """Adapters kept on the device (vLLM's max_loras); by default what a tenth of the KV pool holds."""
     training_tokens: Annotated[float, Field(gt=0, le=1e15)] | None = None
+    """Tokens that one is trained on, all epochs together, for its price."""
 
 
 @dataclass(frozen=True)

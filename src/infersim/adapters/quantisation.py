@@ -35,6 +35,7 @@ class QuantisationSpec(Spec):
     """Schemes to set side by side, by the names that ``precision`` takes; the deployment's own is always among them."""
 
     schemes: Annotated[tuple[str, ...], Field(min_length=1)] = USUAL
+    """Schemes by the names that precision takes."""
 
     @field_validator("schemes")
     @classmethod

@@ -40,6 +40,7 @@ class OwnModel(ServedModel):
     """A model on hardware of one's own, at the load that it serves."""
 
     load: Workload = Workload(concurrency=8)
+    """Requests under way while the agent's come."""
 
 
 def _model_tag(given: Any) -> str:
@@ -55,6 +56,7 @@ class _Step(Spec):
     """What every state has: what follows it, and how often a task may come here."""
 
     next: dict[str, Chance]
+    """State that follows, or states and their chances; success and failure end a task."""
     max_visits: Annotated[int, Field(ge=1, le=1000)] | None = None
     """Visits of a task; the next one ends it as a failure."""
 
@@ -85,9 +87,13 @@ class _Attempt(_Step):
     """
 
     success: Chance = 1.0
+    """Chance that an attempt succeeds."""
     retries: Annotated[int, Field(ge=0, le=100)] = 0
+    """How often a failed attempt is made again."""
     on_failure: str = FAILURE
+    """State that follows when all attempts have failed."""
     duplicates: Share = 0.0
+    """Chance that an attempt is made twice at once; it costs, and takes no time."""
 
     @property
     def targets(self) -> tuple[str, ...]:
@@ -101,11 +107,17 @@ class LlmCall(_Attempt):
     """
 
     kind: Literal["llm"] = "llm"
+    """A call of a language model."""
     model: str | None = None
+    """One of the workflow's models; None: the deployment."""
     prefix_tokens: Annotated[int, Field(ge=0, le=10**8)] = 0
+    """System prompt and tools, the same for every task."""
     input_tokens: Lengths
+    """New tokens of the call's prompt."""
     output_tokens: Lengths
+    """Tokens of its answer."""
     context: Literal["conversation", "none"] = "conversation"
+    """conversation reads what was said before, none does not."""
 
     @field_validator("input_tokens", "output_tokens", mode="before")
     @classmethod
@@ -117,15 +129,20 @@ class Tool(_Attempt):
     """A tool, a search, an API: a time and a price per attempt."""
 
     kind: Literal["tool"] = "tool"
+    """A tool, a search, an API."""
     time: Duration
+    """Of an attempt."""
     price: Money = 0.0
+    """Of an attempt."""
 
 
 class Human(_Step):
     """Somebody reads, types, approves: time that is not the system's."""
 
     kind: Literal["human"] = "human"
+    """Somebody reads, types, approves."""
     time: Duration
+    """That a person takes."""
 
 
 class Parallel(_Step):
@@ -136,9 +153,13 @@ class Parallel(_Step):
     """
 
     kind: Literal["parallel"] = "parallel"
+    """Branches that run at the same time."""
     branches: Annotated[dict[str, Branch], Field(min_length=1)]
+    """By name, each with states of its own."""
     join: Literal["all", "first"] = "all"
+    """all: goes on when every branch has ended; first: with the first that succeeds."""
     on_failure: str = FAILURE
+    """State that follows when the join fails."""
 
     @property
     def targets(self) -> tuple[str, ...]:
@@ -161,7 +182,9 @@ class Branch(Spec):
     """States and where to start; ``success`` and ``failure`` end it."""
 
     start: str
+    """First state."""
     states: Annotated[dict[str, State], Field(min_length=1)]
+    """States by name."""
 
     @model_validator(mode="after")
     def _connected(self) -> Branch:
@@ -221,7 +244,9 @@ class Limits(Spec):
     those of parallel branches not."""
 
     max_turns: Annotated[int, Field(ge=1, le=10_000)] | None = None
+    """Calls of language models, retries included."""
     max_cost: PositiveMoney | None = None
+    """Cost of a task."""
     max_time: Annotated[Seconds, Field(gt=0)] | None = None
     """Time of calls and tools; that of people does not count."""
 
@@ -238,15 +263,20 @@ class ConversationCache(Spec):
     """
 
     enabled: bool = True
+    """Whether prefixes are found at all."""
     lifetime: Seconds | None = None
+    """How long a conversation stays while nobody calls; None: for ever."""
     shared_prefix: bool = True
+    """Whether the system prompt is there from other tasks."""
 
 
 class Crowd(Spec):
     """Tasks under way at once on the deployment, each starting its next one ``think`` after the last."""
 
     sessions: Annotated[int, Field(ge=1, le=100_000)]
+    """Tasks under way at once."""
     think: Seconds = 0.0
+    """Pause before a session's next task."""
 
 
 class Workflow(Branch):
@@ -259,12 +289,17 @@ class Workflow(Branch):
     """
 
     name: str = "workflow"
+    """As tables show it."""
     models: dict[str, Model] = {}
+    """Models that states may call, by name: own ones, or APIs."""
     task_tokens: Annotated[int, Field(ge=0, le=10**8)] = 0
     """Tokens of the conversation before the first call, after the prefix: the task itself, a document."""
     cache: ConversationCache = ConversationCache()
+    """What the prefix cache finds."""
     limits: Limits = Limits()
+    """What ends a task as a failure."""
     crowd: Crowd | None = None
+    """Tasks at once on the deployment, simulated."""
 
     @model_validator(mode="after")
     def _complete(self) -> Workflow:

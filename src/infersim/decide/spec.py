@@ -37,16 +37,27 @@ class Decision(Spec):
     """
 
     question: Kind
+    """What is to be decided."""
     model: AnyModel | None = None
+    """What the ways are compared on; None: the deployment."""
     api: ApiModel | None = None
+    """API that own devices are set against."""
     small: AnyModel | None = None
+    """Model that goes first in a cascade."""
     tuned: AnyModel | None = None
+    """Model that is fine-tuned, where it is another one."""
     retrieval: RetrievalSpec | None = None
+    """What retrieval takes, in place of the assumptions about it."""
     over: str | None = None
+    """Assumption that the curves are drawn over."""
     span: tuple[Number, Number] | None = None
+    """Its lower and upper end."""
     assume: dict[str, Range] = {}
+    """Assumptions by name: a value, or a 90% range."""
     success: dict[str, Range] = {}
+    """Chance that an answer is right, by way; costs are then of a right answer."""
     ttft: Seconds | None = None
+    """A way whose mean TTFT is above it is out."""
 
     @field_validator("question", mode="before")
     @classmethod

@@ -25,13 +25,21 @@ class Structured(Spec):
     """
 
     engine: str
+    """A measured grammar engine, by name or a YAML file."""
     threads: Annotated[int, Field(ge=1, le=1024)] = 1
+    """Threads that fill the masks of a step."""
     overlapped: bool = True
+    """Whether the host fills masks while the device computes."""
     forced: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of tokens that the grammar leaves no choice of, appended without a step."""
     retokenised: Annotated[float, Field(ge=0, le=100)] = 0.0
+    """Tokens a step that are computed anew where forced ones join."""
     new_grammars: Share = 0.0
+    """Share of requests whose grammar has to be compiled first."""
     mask: Seconds | None = None
+    """Time for one mask, in place of the engine's."""
     compile: Seconds | None = None
+    """Time to compile a grammar, in place of the engine's."""
 
 
 class DecodingMethod(Spec):
@@ -50,17 +58,29 @@ class DecodingMethod(Spec):
     """
 
     name: str | None = None
+    """Shown in tables; by default made of the fields."""
     sampler: str = "greedy"
+    """greedy, temperature, top_k, top_p ..., with +logprobs or +penalties."""
     beams: Sequences = 1
+    """Width of beam search; 1: none."""
     answers: Sequences = 1
+    """Answers drawn from one prompt."""
     pick: Literal["all", "majority", "best"] = "all"
+    """What is made of several answers: all are returned, the majority, or the best by a judge."""
     copied_cache: bool = False
+    """Every sequence has a copy of the prompt's cache."""
     structured: Structured | None = None
+    """Grammar that the output is held to."""
     speculation: Speculation | None = None
+    """Drafts."""
     thinking: Lengths | None = None
+    """Lengths of thinking before the answer [tokens]."""
     thinking_budget: Annotated[float, Field(ge=0, le=1e8)] | None = None
+    """Tokens at which thinking is cut."""
     correct: Share | None = None
+    """Chance that one answer is right."""
     step_factor: Annotated[float, Field(ge=0.1, le=10)] = 1.0
+    """What other kernels make of a decode step's time, as measured."""
 
     @model_validator(mode="before")
     @classmethod
@@ -162,8 +182,11 @@ class DecodingSpec(Spec):
     """
 
     methods: Annotated[tuple[DecodingMethod, ...], Field(min_length=1, max_length=64)] = STANDARD
+    """Methods, side by side."""
     output_tokens: Lengths | None = None
+    """Length of an answer; by default the workload's mean."""
     acceptance_tables: tuple[str, ...] | Literal["matching"] = ()
+    """Published acceptance to compare drafts by, or those measured on this model."""
 
     @field_validator("output_tokens", mode="before")
     @classmethod

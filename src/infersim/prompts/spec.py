@@ -28,14 +28,23 @@ class Segment(Spec):
     """
 
     name: str
+    """Of the stretch, each its own."""
     tokens: Annotated[int, Field(ge=1, le=10**8)]
+    """Its length."""
     variants: Annotated[int, Field(ge=1, le=10**7)] | Literal["unique", "conversation"] = 1
+    """Different texts that can stand there; unique: new in every request; conversation: what was said before."""
     skew: Annotated[float, Field(ge=0, le=10)] = 0.0
+    """Zipf's exponent of how often each variant is used; 0: all equally."""
     within: str | None = None
+    """Segment that follows from this one, as a tenant from a user."""
     changes_every: Seconds | None = None
+    """How long a text stays as it is."""
     turns: Annotated[float, Field(gt=1, le=10**6)] | None = None
+    """Turns of a conversation."""
     think: Seconds | None = None
+    """Mean time between two turns."""
     movable: bool = True
+    """Whether it may stand elsewhere in the prompt."""
 
     @field_validator("changes_every")
     @classmethod
@@ -69,17 +78,24 @@ class Tier(Spec):
     """
 
     name: str
+    """As tables show it."""
     capacity: Bytes
+    """What it holds for one replica."""
     bandwidth: Bandwidth | None = None
+    """Rate at which each device is filled; by default that of large copies over the host link."""
     latency: Seconds = 0.0
+    """Before the first byte."""
 
 
 class ApiTerms(Spec):
     """An API to compare with: a caching scheme on file, and USD per million input and output tokens."""
 
     scheme: str
+    """A caching scheme on file, by name."""
     input_usd: Usd
+    """USD per million input tokens."""
     output_usd: Usd
+    """USD per million output tokens."""
 
     @property
     def prices(self) -> TokenPrices:
@@ -105,11 +121,17 @@ class PromptLayout(Spec):
     """
 
     segments: Annotated[tuple[Segment, ...], Field(min_length=1, max_length=10)]
+    """Stretches of the prompt in their order."""
     requests_per_second: Annotated[float, Field(gt=0, le=1e9)] | None = None
+    """Rate of requests; by default that of the deployment's closed loop."""
     cache: Bytes | None = None
+    """Memory for KV blocks of a replica, in place of the device's."""
     tiers: tuple[Tier, ...] = ()
+    """Caches behind the devices' memory, the fastest first."""
     routing: Literal["prefix_aware", "random"] = "prefix_aware"
+    """prefix_aware sends like prompts to one replica, random to any."""
     apis: tuple[ApiTerms, ...] = ()
+    """APIs to compare with."""
 
     @model_validator(mode="after")
     def _names_fit(self) -> PromptLayout:

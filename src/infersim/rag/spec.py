@@ -23,9 +23,13 @@ class Rewrite(Spec):
     """
 
     model: AnyModel | None = None
+    """Model that rewrites; None: the generator."""
     prompt_tokens: Annotated[float, Field(ge=1, le=1e8)] = 200.0
+    """Of the rewriting call."""
     output_tokens: Annotated[float, Field(ge=1, le=1e6)] = 40.0
+    """Of the rewriting call."""
     searches: Annotated[int, Field(ge=1, le=64)] = 1
+    """Queries that come of it, searched side by side."""
 
 
 class ChunkReuse(Spec):
@@ -36,8 +40,11 @@ class ChunkReuse(Spec):
     """
 
     recompute: Share = 0.15
+    """Share of a kept passage's tokens that is computed again."""
     stored: Share = 1.0
+    """Share of the passages whose cache is found."""
     bandwidth: Bandwidth | None = None
+    """Of one device; by default that of large copies from its host."""
 
 
 class Pipeline(Spec):
@@ -55,18 +62,31 @@ class Pipeline(Spec):
     """
 
     retrieval: RetrievalSpec
+    """What finds the passages, and the rate of queries."""
     generator: AnyModel | None = None
+    """Model that answers; None: the deployment."""
     passages: Annotated[int, Field(ge=1, le=10**6)] | None = None
+    """Passages in the prompt; None: top_k."""
     system_tokens: Tokens = 500.0
+    """System prompt before the passages."""
     system_cached: Share = 1.0
+    """Share of it in the prefix cache."""
     history_tokens: Tokens = 0.0
+    """What was said before."""
     output_tokens: Annotated[float, Field(ge=1, le=1e8)] = 300.0
+    """Length of an answer."""
     rewrite: Rewrite | None = None
+    """A call before retrieval."""
     reuse: ChunkReuse | None = None
+    """KV caches of passages, kept."""
     network: Seconds = 0.02
+    """There and back."""
     fetch: Seconds = 0.005
+    """Reading the passages' text."""
     target: str | None = None
+    """On the whole pipeline: ttft_p95=450ms."""
     mean_load: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Mean rate over the one that it is sized for."""
 
     @field_validator("target")
     @classmethod

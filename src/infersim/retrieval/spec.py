@@ -24,9 +24,13 @@ class Corpus(Spec):
     """
 
     documents: Count
+    """How many."""
     document_tokens: Tokens | dict[float, float] = 1000.0
+    """Mean length, or lengths and their shares."""
     chunk: Tokens = 512.0
+    """Tokens of a passage."""
     overlap: Annotated[float, Field(ge=0)] = 64.0
+    """Tokens that a passage shares with the one before."""
     changed_per_day: Annotated[float, Field(ge=0)] = 0.0
     """Share of the documents that change in a day and are embedded again."""
     batch_period: Seconds = 3600.0
@@ -66,11 +70,15 @@ class IndexChoice(Spec):
     """
 
     index: VectorIndex
+    """The index, by preset or written out."""
     hardware: Annotated[str, Field(min_length=1)] | Accelerator = "EPYC-9654"
+    """A CPU or an accelerator."""
     rates: str | None = None
     """Search rates measured on that CPU, by name; None takes those of its name where there are some."""
     threads: Annotated[int, Field(ge=1, le=4096)] | None = None
+    """Queries worked on at the same time; None: all cores."""
     replicas: Annotated[int, Field(ge=1, le=65536)] = 1
+    """Hosts with the index."""
     batch: Annotated[int, Field(ge=1, le=65536)] = 1
     """Queries searched together."""
     selectivity: Share = 1.0
@@ -80,6 +88,7 @@ class IndexChoice(Spec):
     curve: RecallCurve | None = None
     """What recall is read from; None: no recall is told."""
     host_hour: Money | None = None
+    """Price of a host for an hour; by default the one on file."""
 
     @model_validator(mode="before")
     @classmethod
@@ -110,6 +119,7 @@ class Reranker(ServedModel):
     """A cross-encoder on hardware that reads the query with each of ``candidates`` passages."""
 
     candidates: Annotated[int, Field(ge=1, le=10**6)] = 50
+    """Passages read with the query."""
 
 
 class RetrievalSpec(Spec):
@@ -123,13 +133,20 @@ class RetrievalSpec(Spec):
     """
 
     corpus: Corpus
+    """The documents."""
     embedder: ServedModel
+    """Model that makes vectors, on hardware."""
     dimension: Annotated[int, Field(ge=1, le=65536)] | None = None
     """Elements of a vector; None: the model's hidden size."""
     index: IndexChoice
+    """Vector index, on hardware."""
     top_k: Count = 10
+    """Passages handed on."""
     reranker: Reranker | None = None
+    """Cross-encoder after the search."""
     query_tokens: Tokens = 32.0
+    """Length of a query."""
     queries_per_second: Annotated[float, Field(gt=0, le=1e9)] = 10.0
+    """Rate of queries that it is sized for."""
     utilisation: Share = 0.7
     """Share of its capacity that a stage is loaded to at most, for the queue not to grow."""

@@ -47,15 +47,22 @@ class Load(Spec):
     num_requests: Annotated[int, Field(ge=1, le=10**9)] | None = None
     """Of a run: simulated in all, or in a closed form the length of a benchmark that starts with all users at once."""
     fixed_lengths: bool = False
+    """Whether all requests are alike."""
     prefix_hit: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of every prompt found in the cache."""
     prefix: Prefix | None = None
     prefixes: SharedPrefixes | None = None
     sessions: Sessions | None = None
     priorities: Annotated[int, Field(ge=1, le=1000)] = 1
+    """Levels that requests are dealt out to."""
     trace: Annotated[str, Field(min_length=1)] | None = None
+    """File of requests to replay."""
     trace_format: str | None = None
+    """Its format; by default told from the file."""
     speedup: Annotated[float, Field(gt=0, le=1e6)] = 1.0
+    """How much faster the trace is replayed."""
     sampler: Sampler = "greedy"
+    """How tokens are chosen: greedy, temperature, top_p ..."""
 
     @field_validator("input_tokens", "output_tokens", mode="before")
     @classmethod

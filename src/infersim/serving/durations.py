@@ -43,7 +43,9 @@ class Always(Spec):
     """
 
     kind: Literal["fixed"] = "fixed"
+    """Always the same time."""
     seconds: Seconds
+    """The time."""
 
     @property
     def mean(self) -> float:
@@ -65,7 +67,9 @@ class ExponentialTime(Spec):
     """
 
     kind: Literal["exponential"] = "exponential"
+    """Memoryless."""
     mean: Seconds
+    """Mean time."""
 
     def sums_below(self, limit: float) -> tuple[float, float, float]:
         m = self.mean
@@ -83,8 +87,11 @@ class UniformTime(Spec):
     """All times from ``low`` to ``high`` equally likely."""
 
     kind: Literal["uniform"] = "uniform"
+    """All equally likely."""
     low: Seconds
+    """Shortest."""
     high: Seconds
+    """Longest."""
 
     @model_validator(mode="after")
     def _ordered(self) -> UniformTime:
@@ -114,9 +121,13 @@ class LogNormalTime(Spec):
     """
 
     kind: Literal["lognormal"] = "lognormal"
+    """A long tail."""
     mean: Annotated[Seconds, Field(gt=0)]
+    """Mean time."""
     p99: Seconds | None = None
+    """99th percentile, or give cv."""
     cv: Spread | None = None
+    """Standard deviation over the mean."""
 
     @model_validator(mode="after")
     def _one_spread(self) -> LogNormalTime:
@@ -158,8 +169,11 @@ class EmpiricalTime(Spec):
     """Drawn from observed times, all equally likely, or by ``weights``."""
 
     kind: Literal["empirical"] = "empirical"
+    """Observed times."""
     values: Annotated[tuple[Seconds, ...], Field(min_length=1)]
+    """The times."""
     weights: tuple[Annotated[float, Field(ge=0)], ...] | None = None
+    """Of each; by default all alike."""
 
     @model_validator(mode="after")
     def _weights_fit(self) -> EmpiricalTime:

@@ -34,7 +34,9 @@ class Fixed(Spec):
     """
 
     kind: Literal["fixed"] = "fixed"
+    """Always the same length."""
     tokens: Tokens
+    """The length."""
 
     @property
     def mean(self) -> float:
@@ -56,8 +58,11 @@ class Uniform(Spec):
     """
 
     kind: Literal["uniform"] = "uniform"
+    """All equally likely."""
     low: Tokens
+    """Shortest."""
     high: Tokens
+    """Longest."""
 
     @model_validator(mode="after")
     def _ordered(self) -> Uniform:
@@ -100,9 +105,13 @@ class LogNormal(Spec):
     """
 
     kind: Literal["lognormal"] = "lognormal"
+    """A long tail."""
     mean: Tokens
+    """Mean length."""
     p99: Tokens | None = None
+    """99th percentile, or give cv."""
     cv: Annotated[float, Field(gt=0, le=20)] | None = None
+    """Standard deviation over the mean."""
 
     @model_validator(mode="after")
     def _one_spread(self) -> LogNormal:
@@ -143,8 +152,11 @@ class Empirical(Spec):
     """Drawn from observed values, all equally likely, or by ``weights``."""
 
     kind: Literal["empirical"] = "empirical"
+    """Observed lengths."""
     values: Annotated[tuple[Tokens, ...], Field(min_length=1)]
+    """The lengths."""
     weights: tuple[Annotated[float, Field(ge=0)], ...] | None = None
+    """Of each; by default all alike."""
 
     @model_validator(mode="after")
     def _weights_fit(self) -> Empirical:
@@ -179,7 +191,9 @@ class Pairs(Spec):
     """
 
     kind: Literal["pairs"] = "pairs"
+    """Prompts and outputs drawn together."""
     pairs: Annotated[tuple[tuple[Tokens, Tokens], ...], Field(min_length=1)]
+    """Prompt and output lengths."""
 
     @property
     def mean(self) -> tuple[float, float]:

@@ -31,19 +31,29 @@ class Placement(EngineKnobs):
     """
 
     tensor_parallel: Degree = 1
+    """Devices that each layer is cut over."""
     pipeline_parallel: Degree = 1
+    """Stages that layers are dealt out to."""
     attention_data_parallel: Degree = 1
+    """Groups that each keep the attention of their own sequences."""
     expert_parallel: Degree = 1
+    """Devices that experts are dealt out to."""
     context_parallel: Degree = 1
+    """Devices that a context is cut over."""
     replicas: Degree = 1
+    """Copies of the deployment."""
     precision: str | Precision | None = None
     """Name of a scheme, or formats of one's own; None takes the checkpoint's."""
     kv_cache: str | None = None
+    """Number format of the KV cache."""
     engine: str | EngineSpec = "vllm"
+    """Serving engine, by name or written out."""
     system: str | System | None = None
     """The node or rack; None takes the usual one."""
     mode: Literal["calibrated", "bound"] = "calibrated"
+    """calibrated by measurements, or the bound of the data sheet."""
     speculative_config: Speculation | None = None
+    """Drafts."""
 
     @property
     def parallelism(self) -> Parallelism:
@@ -63,9 +73,13 @@ class ServedModel(Spec):
     """
 
     model: Annotated[str, Field(min_length=1)] | ModelSpec
+    """Model by name or path, or written out."""
     hardware: Annotated[str, Field(min_length=1)] | Accelerator
+    """Accelerator by name or path, or written out."""
     deployment: Placement = Placement()
+    """How it is placed."""
     gpu_hour: Money | None = None
+    """Price of a device for an hour; by default the one on file."""
 
     @field_validator("model", mode="before")
     @classmethod

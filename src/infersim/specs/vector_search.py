@@ -31,8 +31,11 @@ class MemoryRule(Spec):
     per_link: Annotated[float, Field(ge=0)] = 4.0
     """Bytes of a link of a graph, of which each vector has 2 M."""
     factor: Annotated[float, Field(ge=1)] = 1.0
+    """Headroom on all of it."""
     page: Bytes | None = None
+    """Bytes of a page that no item straddles; None: no pages."""
     page_header: Annotated[float, Field(ge=0)] = 24.0
+    """Bytes of a page's header."""
 
 
 class ManagedPrice(Spec):
@@ -42,12 +45,19 @@ class ManagedPrice(Spec):
     """
 
     storage_gb_month: Money | None = None
+    """Of a GB kept for a month."""
     million_read_units: Money | None = None
+    """Of a million read units."""
     million_write_units: Money | None = None
+    """Of a million write units."""
     read_unit_bytes: Bytes | None = None
+    """Bytes of the searched set that a read unit stands for."""
     write_unit_bytes: Bytes | None = None
+    """Bytes of a write unit."""
     least_read_units: Annotated[float, Field(ge=0)] = 0.0
+    """Read units of a query, at least."""
     least_per_month: Money | None = None
+    """Charged in a month at least."""
     unit_hour: Money | None = None
     """USD of a unit of capacity for an hour, where capacity is what is paid for ..."""
     unit_memory: Bytes | None = None
@@ -55,7 +65,9 @@ class ManagedPrice(Spec):
     least_units: Annotated[float, Field(ge=0)] = 0.0
     """... and of which there are this many at least."""
     region: str = ""
+    """That prices hold in."""
     date: str = ""
+    """Of the price."""
 
 
 class VectorIndex(Spec):
@@ -66,16 +78,25 @@ class VectorIndex(Spec):
     """
 
     name: str
+    """Of the index."""
     aliases: tuple[str, ...] = ()
+    """Other names."""
     engine: str
+    """Library or service."""
     kind: IndexKind
+    """How vectors are laid out."""
     storage: Storage = "fp32"
+    """Format of an element as it is searched."""
     M: Annotated[int, Field(ge=2, le=1024)] = 16
+    """Links of a graph's vertex, 2 M on the ground level."""
     ef_construction: Count = 100
+    """Beam of building a graph."""
     ef_search: Count = 64
+    """Beam of a query in a graph."""
     lists: Count | None = None
     """Inverted lists; None: the power of two next to 4 sqrt(N)."""
     probes: Count = 16
+    """Inverted lists that a query looks at."""
     code_bytes: Count | None = None
     """Bytes of a product quantiser's code; None: d / 8."""
     degree: Count = 64
@@ -85,11 +106,17 @@ class VectorIndex(Spec):
     rescore: Annotated[float, Field(ge=0)] = 0.0
     """Candidates per result whose whole vectors are compared again, where codes are searched; 0: none."""
     memory: MemoryRule = MemoryRule()
+    """How the engine's memory exceeds the arithmetic."""
     request: Seconds = 0.0
+    """Spent on every query beside the search."""
     evaluation: Seconds = 0.0
+    """Added to each distance evaluation."""
     managed: ManagedPrice | None = None
+    """Prices of a managed service."""
     notes: str = ""
+    """For readers."""
     sources: tuple[Source, ...] = ()
+    """What the figures rest on."""
 
     @model_validator(mode="after")
     def _goes_together(self) -> VectorIndex:
@@ -111,32 +138,52 @@ class CurvePoint(Spec):
     """One measured point: the knob (``ef_search`` or ``probes``), the recall, and what else was measured beside it."""
 
     knob: Annotated[float, Field(gt=0)]
+    """ef_search or probes."""
     recall: Annotated[float, Field(ge=0, le=1)]
+    """Share of the true neighbours found."""
     evaluations: Annotated[float, Field(gt=0)] | None = None
     """Distance evaluations of a query."""
     latency: Seconds | None = None
+    """Of a query."""
     queries_per_second: Annotated[float, Field(gt=0)] | None = None
+    """As measured."""
 
 
 class RecallCurve(Spec):
     """Recall over the knob of one index on one set of vectors, as somebody measured it."""
 
     name: str
+    """Of the curve."""
     kind: IndexKind
+    """Kind of the index."""
     engine: str
+    """Library or service."""
     data: str
+    """Data set."""
     vectors: Count
+    """Of the data set."""
     dimension: Count
+    """Elements of a vector."""
     M: Annotated[int, Field(ge=2)] | None = None
+    """Of the graph."""
     ef_construction: Count | None = None
+    """Of the graph."""
     lists: Count | None = None
+    """Inverted lists."""
     top_k: Count = 10
+    """Neighbours asked for."""
     build: Seconds | None = None
+    """Time to build."""
     disk: Bytes | None = None
+    """Bytes on disk."""
     points: Annotated[tuple[CurvePoint, ...], Field(min_length=1)]
+    """Measured points, by rising knob."""
     date: str = ""
+    """Of the measurement."""
     notes: str = ""
+    """For readers."""
     sources: tuple[Source, ...] = ()
+    """What it rests on."""
 
     @model_validator(mode="after")
     def _rises(self) -> RecallCurve:

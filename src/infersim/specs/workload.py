@@ -23,11 +23,17 @@ class Workload(Spec):
     """
 
     input_tokens: Annotated[float, Field(ge=1, le=1e8)] = 1024.0
+    """Mean prompt length."""
     output_tokens: Annotated[float, Field(ge=1, le=1e8)] = 256.0
+    """Mean output length."""
     concurrency: Annotated[float, Field(ge=1, le=1e7)] = 1.0
+    """Users, each sending the next request when the last has ended."""
     prefix_hit: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of the prompt whose KV cache is already there."""
     num_requests: Annotated[float, Field(ge=1, le=1e12)] | None = None
+    """Requests of a benchmark run; None: a load that never ends."""
     fixed_lengths: bool = False
+    """Whether all requests are alike."""
 
     @property
     def burst_share(self) -> float:
