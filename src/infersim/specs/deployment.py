@@ -91,6 +91,7 @@ class EngineKnobs(Spec):
     """static: a batch starts when it is full and runs to its end; dynamic: also once its oldest request has waited
     ``batch_delay``; continuous: requests join and leave at every step."""
     batch_delay: Seconds = 0.1
+    """How long the oldest request waits for a dynamic batch to fill."""
     preemption_mode: Literal["recompute", "swap"] = "recompute"
     """What a preempted request's cache becomes: computed again, or copied to host memory and back."""
     swap_space: Bytes = 4 * 2.0**30
