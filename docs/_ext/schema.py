@@ -23,6 +23,7 @@ GUARD = 1e5
 """Limits from here on only keep nonsense out."""
 
 
+@functools.cache
 def page() -> str:
     """Markdown: the fields of a scenario and of everything in it."""
     schema = scenario_schema()
