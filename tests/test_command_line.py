@@ -92,6 +92,10 @@ def workshop(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "my-model" / "config.json").write_text(json.dumps(CONFIG), encoding="utf-8")
     (folder / "my_specs").mkdir()
     (folder / "AzureLLMInferenceTrace_conv.csv").write_bytes((TRACES / "azure_2023_conv.csv").read_bytes())
+    grid = "sweep: {grid: {workload.concurrency: [1, 8]}}"
+    (folder / "sweep.yaml").write_text(
+        f"model: gpt2\nhardware: L4\nworkload: {{input_tokens: 64}}\n{grid}\n", encoding="utf-8"
+    )
     write_price_table(folder / "mine.csv", price_rows(["H200-SXM"]))
     begin(folder / "bench.jsonl", synthetic())
     report_samples.write(folder / "results", report_samples.estimates()[:1])
@@ -105,9 +109,13 @@ def workshop(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def hands_on(workshop: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The workshop, with stand-ins for what needs a network, a package of its own or minutes of this machine."""
     from infersim.microbench.suite import Outcome
+    from infersim.scenario.sweeps import backends
     from infersim.validate.sample import read_sample
     from infersim.validate.serving import shipped_serving_points
 
+    monkeypatch.setitem(
+        backends.BACKENDS, "dask", backends.BACKENDS["serial"]
+    )  # tests/test_sweep_clusters.py starts one
     points, tables, own = shipped_serving_points(), read_sample(), calibrated()
     monkeypatch.chdir(workshop)
     monkeypatch.setenv("COLUMNS", "80")
@@ -191,7 +199,7 @@ SAME_NAME_OTHER_MEANING = {
     "--out": "a folder, a file or a page", "--plot": "of the command's own figures", "--kind": "of kernels or of prices",
     "--report": "of accuracy", "-o": "see --output", "-g": "see --gpu", "-r": "see --request-rate", "-c": "see --concurrency",
     "-i": "see --input", "-n": "see --num-requests", "--all": "GPUs or rows",
-    "--capacity": "searched or measured", "--live": "prices or steps of this machine",
+    "--capacity": "searched or measured", "--backend": "of a sweep or of a bench", "--live": "prices or steps of this machine",
 }  # fmt: skip
 """Options whose help may differ between commands, and why."""
 
