@@ -16,7 +16,7 @@ from infersim import estimate
 from infersim.cli.app import main
 from infersim.decide.answer import answer, work_out
 from infersim.decide.choice import Choice, Figures, Way
-from infersim.decide.envelope import break_even_queries, break_evens, cheapest, linear_envelope, stretches
+from infersim.decide.envelope import break_even_queries, break_evens, cheapest, stretches
 from infersim.decide.models import priced
 from infersim.decide.spec import QUESTIONS, Decision
 from infersim.errors import InferSimError, SpecError, UnknownNameError
@@ -141,6 +141,22 @@ def test_devices_that_cost_nothing_leave_the_people_to_pay() -> None:
 
 
 # break-even points and envelopes
+
+
+def linear_envelope(fixed: tuple[float, ...], marginal: tuple[float, ...]) -> tuple[list[int], list[float]]:
+    """The cheapest of straight lines fixed + marginal N from N = 0 on, and where each gives way to the next, in closed form."""
+    order, breaks = [min(range(len(fixed)), key=lambda i: (fixed[i], marginal[i]))], []
+    while True:
+        now = order[-1]
+        later = [
+            (float(break_even_queries(fixed[i] - fixed[now], marginal[now], marginal[i])), marginal[i], i)
+            for i in range(len(fixed)) if marginal[i] < marginal[now]
+        ]  # fmt: skip
+        if not later:
+            return order, breaks
+        at, _, after = min(later)
+        order.append(after)
+        breaks.append(max(at, *breaks[-1:]) if breaks else at)
 
 
 @settings(deadline=None, max_examples=60)
@@ -366,6 +382,13 @@ def test_a_choice_of_ones_own() -> None:
         ({"question": "finetune", "model": PRICES, "assume": {"refresh_month": 2.0}}, "did you mean 'refresh_months'"),
         ({"question": "finetune", "model": PRICES, "assume": {"hit_rate": 1.5}}, "from 0 to 1"),
         ({"question": "finetune", "model": PRICES, "assume": {"prompt_tokens": -5.0}}, "from 0 on"),
+        ({"question": "finetune", "model": PRICES, "assume": {"queries_per_month": 0.0}}, "from 1 on"),
+        ({"question": "finetune", "model": PRICES, "assume": {"refresh_months": 0.0}}, "from 0.01 to"),
+        (
+            {"question": "self-host-vs-api", "model": OWN, "api": PRICES, "assume": {"capacity_factor": 0.0}},
+            "from 0.001 to",
+        ),
+        ({"question": "finetune", "model": {"model": "meta-llama/Llama-3.1-70B", "hardware": "L4"}}, "does not fit"),
         ({"question": "finetune", "model": PRICES, "span": (5.0, 2.0)}, "from a lower to a higher"),
         ({"question": "cascade", **ASKED["cascade"], "success": {"large model": 0.9}}, "missing: small first"),
         ({"question": "cascade", **ASKED["cascade"], "success": {"big model": 0.9}}, "no way is called"),

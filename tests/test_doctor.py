@@ -140,3 +140,13 @@ def test_names_of_drivers(told: str, memory: float, expected: str | None) -> Non
 
 def test_another_size_of_memory_is_another_device() -> None:
     assert accelerator_called("NVIDIA H100 80GB HBM3", 40 * GIB) is None
+
+
+def test_every_folder_of_shipped_specs_is_read() -> None:
+    root = Path(__file__).parents[1]
+    kinds = {
+        folder.name
+        for home in ("hardware_specs", "workload_specs", "retrieval_specs")
+        for folder in (root / home).iterdir()
+    }
+    assert kinds | {"models"} == set(READERS)

@@ -19,7 +19,7 @@ from infersim.errors import DoesNotFitError, InferSimError, NoPlanError, SpecErr
 from infersim.planning.calls import Deployed
 from infersim.planning.ownership import HOURS_PER_MONTH
 from infersim.rag.answer import RagAnswer, _plan, answer
-from infersim.rag.reuse import blended_prefill, computed_tokens, load_seconds, store_bytes
+from infersim.rag.reuse import computed_tokens, load_seconds, store_bytes
 from infersim.rag.sizing import candidates, cost
 from infersim.rag.spec import Pipeline
 from infersim.rag.sweep import sweep
@@ -53,7 +53,11 @@ def test_reused_passages_are_computed_to_15_percent() -> None:
     """CacheBlend (arXiv:2405.16444) computes about 15% of the tokens again: r t_prefill + load; 131,072 B a token of Llama-3.1-8B."""
     assert float(computed_tokens(4000, 1.0, 0.15)) == pytest.approx(600)
     assert float(load_seconds(4000, 1.0, 131_072, 55.4e9)) == pytest.approx(9.46e-3, rel=1e-3)
-    assert float(blended_prefill(0.101, 0.00946, 0.15)) == pytest.approx(0.0246, rel=2e-3)
+    blended = by_name(piped(system_tokens=0, reuse={"recompute": 0.15}))
+    hit = 0.85 * 4096 / 4128
+    alone = estimate("meta-llama/Llama-3.1-8B", "H100-SXM", input_tokens=4128, output_tokens=300, prefix_hit=hit)
+    assert blended["prefill"].seconds == pytest.approx(alone.ttft, rel=1e-6)
+    assert blended["load KV"].seconds == pytest.approx(4096 * 131_072 / DEPLOYED.machine.host_copy_bandwidth)
     assert float(store_bytes(400e6, 0.5, 131_072)) == pytest.approx(26.2e12, rel=1e-3)
 
 
@@ -276,6 +280,14 @@ def test_the_generator_is_the_closed_form_at_its_share_of_the_rate() -> None:
     assert found.stages[-1].mean == pytest.approx(float(call.e2e - call.ttft), rel=0.15)
 
 
+def test_an_index_larger_than_its_host_is_said_to_be() -> None:
+    assert piped().index_fits
+    large = piped({"corpus": {"documents": 5e9, "document_tokens": 2000}})
+    assert not large.index_fits
+    assert "shards and their hosts are not counted" in str(large)
+    assert max(map(len, str(large).splitlines())) <= 80
+
+
 def test_a_device_without_a_price_leaves_the_cost_open() -> None:
     from dataclasses import replace
 
@@ -335,6 +347,7 @@ def test_axes_of_a_sweep_rise() -> None:
         ({"generator": {"model": "BAAI/bge-base-en-v1.5", "hardware": "L4"}}, "does not generate"),
         ({"generator": {"prices": "3,15", "context": 1000}}, "more than the 1,000"),
         ({"system_tokens": 200_000}, "more than the"),
+        ({"system_tokens": 1e8}, "input_tokens"),
         ({"network": "5"}, "quantity in s"),
         ({"system_cached": 1.5}, "less than or equal to 1"),
         ({"mean_load": 0}, "greater than 0"),

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -347,8 +349,9 @@ def errand_pictures(told: dict[str, Any], prefix: str) -> list[Picture]:
 
 
 def test_a_layer_is_one_line_and_everything_works_with_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    here = __name__
-    line = Question("errand", f"{here}:Errand", f"{here}:run_errand", f"{here}:errand_pictures")
+    here = SimpleNamespace(Errand=Errand, run_errand=run_errand, errand_pictures=errand_pictures)
+    monkeypatch.setitem(sys.modules, "infersim.errands", here)
+    line = Question("errand", "errands:Errand", "errands:run_errand", "errands:errand_pictures")
     monkeypatch.setitem(questions.LAYERS, "errands", line)
     text = {
         **CHAT,
@@ -399,3 +402,19 @@ def test_the_layers_on_file_answer_scenarios(tmp_path: Path) -> None:
     with pytest.raises(SpecError, match="several questions in one: write question: decoding or question: prompts"):
         resolve({**CHAT, **asked})
     assert resolve({**CHAT, **asked, "question": "decoding"}).question == "decoding"
+
+
+def test_a_closed_form_of_arrivals_has_the_users_that_they_make() -> None:
+    """Little's law: users of the closed loop are arrivals times the mean time of a request."""
+    asked = {
+        **BASE,
+        "question": "estimate",
+        "workload": {"input_tokens": 1000, "output_tokens": 200, "arrivals": {"poisson": 8}},
+    }
+    found = answer(resolve(asked))
+    assert found.requests_per_second == pytest.approx(8, rel=0.01)
+    assert found.workload.concurrency == pytest.approx(8 * found.e2e, rel=0.01)
+    two = answer(resolve(asked, {"deployment.replicas": 2}))
+    assert two.requests_per_second == pytest.approx(8, rel=0.01)
+    with pytest.raises(InferSimError, match=r"serves .* at most"):
+        answer(resolve(asked, {"workload.arrivals.poisson": 1000}))

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
 from enum import Enum
 from typing import Any, get_args, get_origin, get_type_hints
 
 from typer.models import ArgumentInfo, OptionInfo
 
-from infersim.cli.app import app
+from infersim.cli.app import PANELS, app
 from infersim.cli.exits import MEANING
 from infersim.cli.options import GENERAL
 
@@ -37,9 +38,8 @@ def page() -> str:
             "Options that stand before the command.\n",
             *_tables(app.registered_callback.callback),
         ]
-    for name, callback in sorted(
-        (found.name or found.callback.__name__, found.callback) for found in app.registered_commands
-    ):
+    for name in sorted(PANELS):
+        callback = getattr(importlib.import_module(f"infersim.cli.{name}"), name)
         parts += [f"## infersim {name}\n", _help(inspect.getdoc(callback) or ""), *_tables(callback)]
     return "\n".join(parts)
 

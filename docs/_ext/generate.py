@@ -37,6 +37,8 @@ HIDDEN = ("cli",)
 """Its reference is the page of commands."""
 ESCAPED = re.compile(r"[|*]|_(?=\W|$)(?=[^`]*(?:``[^`]*``[^`]*)*$)")
 """Characters that reStructuredText would read as markup."""
+LITERAL = re.compile(r"(``[^`]+``)(\w?)")
+"""A name, and a letter right behind it, as in the plural of one."""
 GROUND = ("errors", "units", "mechanisms", "routing", "acceptance", "plot")
 """Modules that stand alone."""
 
@@ -102,6 +104,10 @@ def write(app: Sphinx) -> None:
             path.unlink()
 
 
+def _apart(found: re.Match[str]) -> str:
+    return f"{found[1]}\\ {found[2]}" if found[2] else found[1]
+
+
 def plain_words(app: Sphinx, what: str, name: str, thing: Any, options: Any, lines: list[str]) -> None:
     """Docstrings are plain text with double backticks: bars and stars mean themselves, an indented block is shown as it stands."""
     shown: list[str] = []
@@ -116,7 +122,7 @@ def plain_words(app: Sphinx, what: str, name: str, thing: Any, options: Any, lin
         ):
             shown += ["::", ""]
         in_block = line.startswith((" ", ">>>"))
-        shown.append(line if in_block else ESCAPED.sub(r"\\\g<0>", line))
+        shown.append(line if in_block else LITERAL.sub(_apart, ESCAPED.sub(r"\\\g<0>", line)))
     lines[:] = shown
 
 

@@ -87,10 +87,38 @@ def _launch(path: Path) -> None:
     load_flags(str(path))
 
 
+def _target(path: Path) -> None:
+    from infersim.serving.target import read_limits
+    from infersim.specs.targets import NamedTarget
+
+    read_limits(validate(NamedTarget, read_yaml(path), file=path).limits)
+
+
+def _decision(path: Path) -> None:
+    from infersim.planning.known import knowledge
+
+    knowledge(str(path))
+
+
+def _grammar_engine(path: Path) -> None:
+    from infersim.decoding.grammars import load_grammar_engine
+
+    load_grammar_engine(str(path))
+
+
+def _api_cache(path: Path) -> None:
+    from infersim.prompts.api import load_api_cache
+
+    load_api_cache(str(path))
+
+
 READERS: dict[str, Callable[[Path], object]] = {
     "accelerators": _accelerator, "systems": _system, "engines": _engine, "overheads": _overheads, "models": _model,
     "calibrations": _calibration, "acceptance": _acceptance, "prices": _prices, "sites": _site, "economics": _economics,
     "launch": _launch, "intervals": read_yaml, "correlations": read_yaml,
+    "targets": _target, "decisions": _decision, "grammar_engines": _grammar_engine, "api_caching": _api_cache,
+    "vector_indexes": lambda path: library.load_vector_index(str(path)), "recall_curves": lambda path: library.load_recall_curve(str(path)),
+    "search_rates": lambda path: library.load_search_rates(str(path)),
 }  # fmt: skip
 """What reads a spec of each kind, and raises where it cannot be used. A new kind of spec is a line here."""
 

@@ -235,6 +235,8 @@ def language_models(
     named: dict[str, LanguageModel] = {}
     for name, told in workflow.models.items():
         if isinstance(told, ApiModel):
+            if told.ttft is not None and told.prefill_rate is None:  # a stated TTFT is that of the workflow's prompts
+                told = told.model_copy(update={"prefill_rate": float("inf")})
             named[name] = api_of(told, name)
         elif isinstance(told, OwnModel):
             named[name] = _fitting(deploy(told, told.load))

@@ -9,7 +9,6 @@ from itertools import pairwise
 
 import numpy as np
 
-from infersim.errors import SpecError
 from infersim.ops.base import Numbers
 from infersim.planning.distributions import Array
 
@@ -33,35 +32,9 @@ def break_even_queries(fixed: Numbers, dearer: Numbers, cheaper: Numbers) -> Num
     >>> float(break_even_queries(3000.0, 0.012, 0.004)), float(break_even_queries(3000.0, 0.004, 0.012))
     (375000.0, inf)
     """
-    saved = np.asarray(dearer, dtype=float) - cheaper
+    with np.errstate(invalid="ignore"):
+        saved = np.asarray(dearer, dtype=float) - cheaper
     return np.where(saved > 0, np.asarray(fixed) / np.where(saved > 0, saved, 1.0), math.inf)[()]
-
-
-def linear_envelope(fixed: Sequence[float], marginal: Sequence[float]) -> tuple[list[int], list[float]]:
-    """The cheapest of straight lines fixed + marginal N from N = 0 on: which ones, in order, and where each gives way to the next.
-
-    >>> linear_envelope([0.0, 100.0, 1000.0], [0.01, 0.006, 0.001])
-    ([0, 1, 2], [25000.0, 180000.0])
-    >>> linear_envelope([0.0, 500.0, 100.0], [0.01, 0.009, 0.001])  # the second is never cheapest
-    ([0, 2], [11111.11111111111])
-    """
-    if len(fixed) != len(marginal) or not fixed:
-        raise SpecError("needs a fixed and a marginal cost of every way", field="fixed")
-    lines = range(len(fixed))
-    at, order = 0.0, [min(lines, key=lambda i: (fixed[i], marginal[i]))]
-    breaks: list[float] = []
-    while True:
-        now = order[-1]
-        later = [
-            (float(break_even_queries(fixed[i] - fixed[now], marginal[now], marginal[i])), marginal[i], i)
-            for i in lines
-        ]
-        met = min((one for one in later if one[1] < marginal[now] and math.isfinite(one[0])), default=None)
-        if met is None:
-            return order, breaks
-        at = max(met[0], at)
-        order.append(met[2])
-        breaks.append(at)
 
 
 @dataclass(frozen=True)

@@ -165,6 +165,8 @@ def priced(given: ServedModel | ApiModel | Estimate, prefix: str = "", *, worklo
         return Priced(api, prefix, tuple(items), given.context or float("inf"), scheme)
     check_generates(given, f"{prefix}model")
     one = given if isinstance(given, Estimate) else deploy(given, workload or LOAD)
+    if not one.fits:
+        one.ttft  # noqa: B018 - raises DoesNotFitError with what is short and what would fit
     if one.price_per_hour is None:
         raise SpecError(f"no price of {one.machine.accelerator.name} is on file; give one", field="gpu_hour")
     known = (one.memory.longest_context(), one.model.max_position_embeddings, one.knobs.max_model_len)

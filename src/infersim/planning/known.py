@@ -57,8 +57,11 @@ def knowledge(name: str) -> Knowledge:
     return validate(Knowledge, read_yaml(path), file=path)
 
 
-LIMITS: Mapping[str, tuple[float, float]] = {"share": (0.0, 1.0)}
-"""What values of a unit lie between."""
+LIMITS: Mapping[str, tuple[float, float]] = {
+    "share": (0.0, 1.0), "queries/month": (1.0, 1e15), "months": (0.01, 1e6), "tokens/s": (1.0, 1e12), "factor": (1e-3, 1e3),
+}  # fmt: skip
+"""What values of a unit lie between; of any other from zero to MOST."""
+MOST = 1e15
 
 
 def with_given(known: Assumptions, given: Mapping[str, Any]) -> Assumptions:
@@ -69,9 +72,9 @@ def with_given(known: Assumptions, given: Mapping[str, Any]) -> Assumptions:
     changed = known.changed(given)
     for name in given:
         item = changed[name]
-        low, high = LIMITS.get(item.unit, (0.0, float("inf")))
+        low, high = LIMITS.get(item.unit, (0.0, MOST))
         for value in (item.base, item.low, item.high) if item.uncertain else (item.base,):
             if not low <= value <= high:
-                most = f" to {high:g}" if high < float("inf") else " on"
+                most = f" to {high:g}" if high < MOST else " on"
                 raise SpecError(f"is from {low:g}{most}, got {value:g}", field=name)
     return changed

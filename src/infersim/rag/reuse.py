@@ -1,22 +1,14 @@
-"""KV caches of passages, reused out of place: what is computed again, what is loaded, what it takes to keep them."""
+"""KV caches of passages, reused out of place: what is computed again, what is loaded, what it takes to keep them.
+
+A prompt of reused passages takes r t_prefill + t_load, one after the other: loading by layers while the layer before is computed hides
+up to the smaller of the two, which is not counted. Source: Yao et al., CacheBlend, arXiv:2405.16444.
+"""
 
 from __future__ import annotations
 
 import numpy as np
 
 from infersim.ops.base import Numbers
-
-
-def blended_prefill(prefill: Numbers, load: Numbers, recompute: Numbers) -> Numbers:
-    """Seconds until a prompt of reused passages is there: r t_prefill + t_load, one after the other.
-
-    Loading by layers while the layer before is computed hides up to the smaller of the two, which is not counted.
-    Source: Yao et al., CacheBlend, arXiv:2405.16444.
-
-    >>> round(float(blended_prefill(0.5, 0.05, 0.15)), 3)
-    0.125
-    """
-    return np.asarray(recompute, dtype=float) * prefill + load
 
 
 def computed_tokens(context: Numbers, stored: Numbers, recompute: Numbers) -> Numbers:

@@ -21,6 +21,7 @@ from infersim.predict.estimate import Estimate
 from infersim.rag.waits import Scattered, Wait, percentile_of_sum, stage_wait
 from infersim.retrieval.stages import Stage
 from infersim.specs.api import ApiModel
+from infersim.specs.reading import validate
 from infersim.specs.served import ServedModel
 from infersim.specs.workload import Workload
 
@@ -229,7 +230,7 @@ def model_station(
         return ApiStation(name, model, prompt, output, cached, load, whole)
     check_generates(model, name)
     hit = min(cached / prompt, (prompt - 1) / prompt)
-    workload = Workload(input_tokens=prompt, output_tokens=output, prefix_hit=hit)
+    workload = validate(Workload, {"input_tokens": prompt, "output_tokens": output, "prefix_hit": hit})
     if isinstance(model, Estimate):
         found = replace(model, workload=workload, parallelism=model.parallelism.model_copy(update={"replicas": 1}))
         known = (found.memory.longest_context(), found.model.max_position_embeddings, found.knobs.max_model_len)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
-from infersim.errors import SpecError
+from infersim.errors import NoPlanError, SpecError
 from infersim.planning.assumptions import read_assumption
 from infersim.predict.deploy import deploy
 from infersim.predict.estimate import Estimate
@@ -39,12 +40,34 @@ def answer(scenario: Scenario) -> Any:
 def _estimate(scenario: Scenario) -> Estimate:
     setup = scenario.setup
     target = setup.target.means() if setup.target is not None else None
-    return deploy(setup.served, setup.workload.steady(), target=target, sampler=setup.workload.sampler)
+    return replace(_at_its_load(setup), target=target)
 
 
 def _deployment(setup: Setup) -> Estimate:
-    """The deployment under its load, whatever the target."""
+    """The deployment under its closed loop, whatever the target."""
+    if setup.workload.sessions is not None:
+        raise SpecError(
+            "are simulated turn by turn; a closed form takes the mean lengths of all turns", field="workload.sessions"
+        )
     return deploy(setup.served, setup.workload.steady(), sampler=setup.workload.sampler)
+
+
+def _at_its_load(setup: Setup) -> Estimate:
+    """The deployment with as many users as its arrivals make; in a closed loop with those that are stated."""
+    from infersim.planning.search import at_load
+    from infersim.planning.service import service_curve
+
+    one, rate = _deployment(setup), setup.workload.rate
+    if rate is None or not one.fits:
+        return one
+    copies = one.parallelism.replicas
+    curve = service_curve(replace(one, parallelism=one.parallelism.model_copy(update={"replicas": 1})))
+    most = float(curve.rate[-1]) * copies
+    if rate > most:
+        raise NoPlanError(
+            f"{rate:g} requests/s arrive and {one.describe()} serves {most:.3g} at most: use more replicas"
+        )
+    return at_load(one, float(curve.at(rate / copies).users) * copies)
 
 
 def _simulate(scenario: Scenario) -> Any:
@@ -139,6 +162,8 @@ def _search(setup: Setup, request_rate: float | None = None, **fixed: Any) -> An
     }  # fmt: skip
     if place.precision is not None and not isinstance(place.precision, str):
         raise SpecError("a plan tries named formats: give a name", field="deployment.precision")
+    if setup.cost.gpu_hour is not None and (setup.hardware == "all" or isinstance(setup.hardware, tuple)):
+        raise SpecError("is one price for several GPUs: state theirs under plan.prices", field="cost.gpu_hour")
     if setup.cost.gpu_hour is not None:
         told["terms"] = rental(per_hour=setup.cost.gpu_hour)
     if bounds is not None:
@@ -184,7 +209,7 @@ def _cost(scenario: Scenario) -> Any:
         "devices": costs.devices,
     }
     return cost(
-        _deployment(setup), request_rate=rate, terms=costs.paid, site=costs.site or "us", against=costs.against,
+        _deployment(setup), request_rate=rate, terms=costs.paid, site=costs.site or "us", against=costs.other,
         api=costs.api_prices,
         **{name: value for name, value in given.items() if value is not None},
     )  # fmt: skip
@@ -224,6 +249,8 @@ def _options(scenario: Scenario) -> list[tuple[str, Scenario]]:
             )
         changes = [dict(one) for one in tree["compare"]["options"]]
     elif isinstance(setup.hardware, tuple):
+        if setup.cost.gpu_hour is not None:
+            raise SpecError("is one price for several GPUs: state theirs in options", field="cost.gpu_hour")
         changes = [{"hardware": one} for one in tree["hardware"]]
     else:
         raise SpecError("names nothing to compare: give options, or a list of hardware", field="compare")
@@ -277,7 +304,7 @@ def _of_a_layer(scenario: Scenario) -> Any:
     setup, layer = scenario.setup, questions.LAYERS[scenario.question]
     deployment = None
     if setup.model is not None or setup.hardware is not None:
-        deployment = _deployment(setup)
+        deployment = _at_its_load(setup)
     ask = layer.load_answer()
     offered = {
         "deployment": deployment,

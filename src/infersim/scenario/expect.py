@@ -226,8 +226,13 @@ def look_up(answer: Mapping[str, Any], figure: str) -> tuple[str, Any, str]:
     >>> look_up({"ttft_s": 0.2, "options": [{"gpu": "L4"}]}, "best.hardware")
     ('options.0.gpu', 'L4', '')
     """
-    if figure == "target_met":
-        return figure, target_met(answer), ""
+    if figure == "target_met" and "target_met" not in answer:
+        judged = any(key in answer for key in ("missed_targets", "fits", "options", "months", "at"))
+        return (
+            figure,
+            target_met(answer) if judged else None,
+            "" if judged else "an answer of this kind is not held against a target",
+        )
     parts = figure.split(".")
     if parts[0] == "best" and isinstance(answer.get("options"), list) and answer["options"]:
         best = answer.get("cheapest")

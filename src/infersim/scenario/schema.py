@@ -6,10 +6,12 @@ import ast
 import functools
 import inspect
 import itertools
+import json
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, get_args
 
+from pydantic import BeforeValidator, WrapValidator
 from pydantic.json_schema import models_json_schema
 
 from infersim.scenario import questions
@@ -19,7 +21,6 @@ from infersim.serving.arrivals import Constant, Gamma, Profile
 from infersim.specs.api import Prices
 from infersim.specs.quantity import Spec
 from infersim.specs.served import ServedModel
-from infersim.specs.speculation import Speculation
 
 DRAFT = "https://json-schema.org/draft/2020-12/schema"
 Json = dict[str, Any]
@@ -46,6 +47,8 @@ def scenario_schema() -> Json:
     definitions: Json = built.get("$defs", {})
     for model in _reachable(models):
         _describe(model, definitions.get(_name(model, definitions), {}))
+        if model.__module__ != Setup.__module__ and model not in SECTIONS.values():
+            _loosen(model, definitions)
     _shorten(definitions)
     _own_forms(definitions)
     properties: Json = dict(definitions.pop(_name(Setup, definitions))["properties"])
@@ -158,6 +161,37 @@ def _describe(model: type[Spec], schema: Json) -> None:
             field["description"] = docs[name]
 
 
+ANYTHING: Json = {}
+"""Short forms that a validator turns into what a field holds; whether they are right, it says."""
+
+
+def _loosen(model: type[Spec], definitions: Json) -> None:
+    """Leave room for short forms wherever a validator sees what is given before the field does; what is known stays for editors."""
+    name = _name(model, definitions)
+    schema = definitions.get(name)
+    if schema is None or model.__module__.startswith("infersim.specs.model"):
+        return
+    decorators = model.__pydantic_decorators__
+    early = {
+        field
+        for one in decorators.field_validators.values()
+        if one.info.mode in ("before", "wrap")
+        for field in one.info.fields
+    }
+    early |= {
+        field for field, info in model.model_fields.items() if _sees_early([*info.metadata, *get_args(info.annotation)])
+    }
+    for field, told in schema.get("properties", {}).items():
+        if field in early or "discriminator" in json.dumps(told):
+            schema["properties"][field] = {"anyOf": [told, ANYTHING], "description": told.get("description", "")}
+    if any(one.info.mode in ("before", "wrap") for one in decorators.model_validators.values()):
+        definitions[name] = {"anyOf": [schema, ANYTHING], "description": schema.get("description", "")}
+
+
+def _sees_early(parts: Iterable[Any]) -> bool:
+    return any(isinstance(part, BeforeValidator | WrapValidator) or _sees_early(get_args(part)) for part in parts)
+
+
 def _field_docs(model: type[Any]) -> dict[str, str]:
     """The text under each field of a class and of those it inherits from."""
     found: dict[str, str] = {}
@@ -226,7 +260,7 @@ def _own_forms(definitions: Json) -> None:
         "anyOf": [{"type": "string"}, {"type": "object"}, {"type": "null"}],
         "description": costs["site"].get("description", ""),
     }
-    prices = definitions[named(Prices)]
+    prices = definitions[named(Prices)]["anyOf"][0]
     three = {"type": "string", "pattern": r"^[^,]+(,[^,]+){1,2}$", "examples": ["3,0.3,15"]}
     definitions[named(Prices)] = {"anyOf": [prices, three], "description": prices.get("description", "")}
     search = definitions[named(Search)]["properties"]
@@ -235,12 +269,6 @@ def _own_forms(definitions: Json) -> None:
             "anyOf": [{"type": "string", "minLength": 1}, *search[name]["anyOf"]],
             "description": search[name].get("description", ""),
         }
-    drafts = definitions[named(Speculation)]
-    drafts.pop("required", None)  # a method follows from a draft model
-    definitions[named(Speculation)] = {
-        "anyOf": [drafts, {"type": "string", "minLength": 1}],
-        "description": drafts.get("description", ""),
-    }
     config: Json = {"type": "object", "anyOf": [{"required": ["architectures"]}, {"required": ["model_type"]}],
                     "description": "A config.json of Hugging Face written out."}  # fmt: skip
     for owner in (named(Setup), named(ServedModel)):

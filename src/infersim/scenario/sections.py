@@ -264,10 +264,30 @@ class Costs(Spec):
         cached = self.api.input if self.api.cached_input is None else self.api.cached_input
         return self.api.input, cached, self.api.output
 
+    @model_validator(mode="after")
+    def _a_rent_is_paid(self) -> Costs:
+        ways = (self.terms, self.against)
+        if (
+            self.gpu_hour is not None
+            and self.terms is not None
+            and all(way is None or isinstance(way, Ownership) for way in ways)
+        ):
+            raise ValueError(
+                "gpu_hour is a rent, and what is bought has none: leave it out, or state terms: {buy: {price: ...}}"
+            )
+        return self
+
     @property
     def paid(self) -> Ownership | Rental:
         """The terms, with ``gpu_hour`` as the rent where that is given."""
-        terms: Ownership | Rental = self.terms if self.terms is not None else rental()
+        return self._at_price(self.terms if self.terms is not None else rental())
+
+    @property
+    def other(self) -> Ownership | Rental | None:
+        """The other way to pay, likewise."""
+        return None if self.against is None else self._at_price(self.against)
+
+    def _at_price(self, terms: Ownership | Rental) -> Ownership | Rental:
         if isinstance(terms, Rental) and terms.per_hour is None and self.gpu_hour is not None:
             return rental(**{**dict(terms), "per_hour": self.gpu_hour})
         return terms

@@ -5,7 +5,7 @@ from __future__ import annotations
 import typing
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field, ValidationError, field_validator
 
@@ -20,6 +20,9 @@ from infersim.specs.model import ModelSpec
 from infersim.specs.quantity import Spec
 from infersim.specs.reading import fields_at
 from infersim.specs.served import Placement, ServedModel
+
+if TYPE_CHECKING:
+    from infersim.scenario.sweeps.design import SweepSpec
 
 Name = Annotated[str, Field(min_length=1, max_length=1000)]
 SECTIONS: dict[str, type[Spec]] = {
@@ -104,11 +107,12 @@ def read_setup(tree: Fields) -> tuple[Setup, dict[str, Spec]]:
     return setup, found
 
 
-def check_sweep(tree: Fields) -> None:
-    """SpecError where the section ``sweep`` is none."""
+def check_sweep(tree: Mapping[str, Any]) -> SweepSpec:
+    """The section ``sweep``; SpecError, with its line, where it is none."""
     from infersim.scenario.sweeps.design import SweepSpec
 
-    _validated(SweepSpec, tree["sweep"], ("sweep",), tree)
+    found: SweepSpec = _validated(SweepSpec, tree["sweep"], ("sweep",), tree)
+    return found
 
 
 def _validated(kind: type[Any], tree: Any, path: tuple[str, ...], whole: Any = None) -> Any:

@@ -10,9 +10,9 @@ from typing import Any
 
 from infersim._version import __version__
 from infersim.errors import SpecError, UnknownNameError
-from infersim.scenario.places import Fields, place_of, plain
+from infersim.scenario.places import Fields, plain
 from infersim.scenario.scenario import Scenario, resolve
-from infersim.scenario.setup import OF_THE_FILE
+from infersim.scenario.setup import OF_THE_FILE, check_sweep
 from infersim.scenario.sweeps.backends import answered, check_backend
 from infersim.scenario.sweeps.design import SweepSpec
 from infersim.scenario.sweeps.result import SweepResult
@@ -103,16 +103,11 @@ def read_design(
 
 
 def _own_design(base: Mapping[str, Any]) -> SweepSpec:
-    own = base.get("sweep")
-    if own is None:
+    if base.get("sweep") is None:
         raise SpecError(
             "is missing: say what is swept, such as grid: {workload.concurrency: [1, 8, 64]}", field="sweep"
         )
-    place, _ = place_of(base, ("sweep",))
-    try:
-        return validate(SweepSpec, plain(own))
-    except SpecError as error:
-        raise SpecError(f"sweep: {error.message}", file=str(place) if place else None) from error
+    return check_sweep(base)
 
 
 def _check_fields(base: Mapping[str, Any], spec: SweepSpec) -> None:
