@@ -56,9 +56,9 @@ def sweep(
 
     Examples:
 
-        infersim sweep chat.yaml -o results/
+        infersim sweep sweep.yaml -o swept/
 
-        infersim sweep chat.yaml -o results/ --backend dask --scheduler tcp://head:8786
+        infersim sweep sweep.yaml -o swept/ --backend dask --scheduler tcp://head:8786
     """  # fmt: skip
     from infersim.scenario.result import check_folder
     from infersim.scenario.scenario import load_scenario

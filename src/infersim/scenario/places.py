@@ -44,12 +44,12 @@ class Items(list[Any]):
         self.places = list(places)
 
 
-Path_ = tuple[str, ...]
+Parts = tuple[str, ...]
 ONE_OF = ("arrivals", "input_tokens", "output_tokens", "turns", "tokens", "terms", "against")
 """Fields whose one key says which kind of value they hold: another kind replaces it as a whole."""
 
 
-def split(path: str) -> Path_:
+def split(path: str) -> Parts:
     """``"deployment.tensor_parallel"`` in its parts.
 
     >>> split("workload.arrivals.poisson")
@@ -73,7 +73,7 @@ def get(tree: Any, path: Sequence[Any]) -> Any:
     return tree
 
 
-def place_of(tree: Any, path: Sequence[Any]) -> tuple[Place | None, Path_]:
+def place_of(tree: Any, path: Sequence[Any]) -> tuple[Place | None, Parts]:
     """The place of the deepest entry on the way that is there, and the path down to it. Parts that a tree does not have are passed
     over: they are names of alternatives that a validator tried.
 
@@ -95,7 +95,7 @@ def place_of(tree: Any, path: Sequence[Any]) -> tuple[Place | None, Path_]:
     return found, tuple(way)
 
 
-def put(tree: Mapping[str, Any], path: Path_, value: Any, place: Place | None = None) -> Fields:
+def put(tree: Mapping[str, Any], path: Parts, value: Any, place: Place | None = None) -> Fields:
     """A copy of the tree with ``value`` at a path. What is no mapping on the way becomes one.
 
     >>> put({"a": 1, "b": {"c": 2, "d": 3}}, ("b", "c"), 9)
@@ -119,7 +119,7 @@ def put(tree: Mapping[str, Any], path: Path_, value: Any, place: Place | None = 
     return copied
 
 
-def drop(tree: Mapping[str, Any], path: Path_) -> Fields:
+def drop(tree: Mapping[str, Any], path: Parts) -> Fields:
     """A copy of the tree without what is at a path.
 
     >>> drop({"a": {"x": 1, "y": 2}}, ("a", "x"))
@@ -134,7 +134,7 @@ def drop(tree: Mapping[str, Any], path: Path_) -> Fields:
     return put(tree, path[:-1], left) if len(path) > 1 else left
 
 
-def _put_item(tree: list[Any], path: Path_, value: Any, place: Place | None) -> Items:
+def _put_item(tree: list[Any], path: Parts, value: Any, place: Place | None) -> Items:
     first, rest = path[0], path[1:]
     if not (first.isdigit() and int(first) < len(tree)):
         raise SpecError(f"is an entry of a list of {len(tree)}: a number from 0 to {len(tree) - 1}, got {first!r}")
