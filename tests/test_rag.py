@@ -280,12 +280,9 @@ def test_the_generator_is_the_closed_form_at_its_share_of_the_rate() -> None:
     assert found.stages[-1].mean == pytest.approx(float(call.e2e - call.ttft), rel=0.15)
 
 
-def test_an_index_larger_than_its_host_is_said_to_be() -> None:
-    assert piped().index_fits
-    large = piped({"corpus": {"documents": 5e9, "document_tokens": 2000}})
-    assert not large.index_fits
-    assert "shards and their hosts are not counted" in str(large)
-    assert max(map(len, str(large).splitlines())) <= 80
+def test_an_index_larger_than_its_host_is_refused() -> None:
+    with pytest.raises(DoesNotFitError, match="int8 or binary codes"):
+        piped({"corpus": {"documents": 5e9, "document_tokens": 2000}})
 
 
 def test_a_device_without_a_price_leaves_the_cost_open() -> None:

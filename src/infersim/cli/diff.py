@@ -23,7 +23,7 @@ def diff(
 
     Examples:
 
-        infersim diff chat.yaml cheaper.yaml
+        infersim diff base.yaml cheaper.yaml
 
         infersim diff results/ "results/#two H200" --figure ttft_p95_s
     """

@@ -33,7 +33,7 @@ from infersim.retrieval.answer import RetrievalAnswer
 from infersim.retrieval.answer import answer as retrieve
 from infersim.serving.target import Limit, read_limits
 from infersim.specs.api import ApiModel
-from infersim.specs.library import load_accelerator, validate
+from infersim.specs.library import validate
 from infersim.specs.served import ServedModel
 from infersim.units import show
 
@@ -121,17 +121,6 @@ class RagAnswer:
         return max(self.before, key=lambda stage: stage.mean)
 
     @property
-    def index_room(self) -> float:
-        """Bytes of memory of the index's hardware."""
-        hardware = self.spec.retrieval.index.hardware
-        return (load_accelerator(hardware) if isinstance(hardware, str) else hardware).memory.capacity
-
-    @property
-    def index_fits(self) -> bool:
-        """Whether the hardware of a replica holds the index; a managed service finds room by itself."""
-        return self.spec.retrieval.index.index.managed is not None or self.retrieval.memory_bytes <= self.index_room
-
-    @property
     def queries_per_month(self) -> float:
         return self.rate * self.spec.mean_load * MONTH
 
@@ -193,7 +182,7 @@ class RagAnswer:
             "target_s": {limit.name: limit.seconds for limit in self.limits}, "missed": self.missed,
             "weakest_stage": self.weakest.name if math.isfinite(self.capacity) else None, "slowest_stage": self.slowest.name,
             "upkeep_usd_per_month": self.upkeep_per_month, "kv_store_bytes": self.store_bytes,
-            "index_memory_bytes": self.retrieval.memory_bytes, "index_fits": self.index_fits,
+            "index_memory_bytes": self.retrieval.memory_bytes,
             "stages": [
                 row | {"copies": stage.copies, "least_copies": stage.least, "bound": stage.bound, "devices": stage.devices * stage.copies,
                        "capacity_calls_per_s": _finite(stage.capacity), "calls_per_s": stage.load, "usd_per_month": self.month(stage),
@@ -229,9 +218,6 @@ class RagAnswer:
             lines.append(
                 f"{self.usd_per_month:,.0f} USD a month, {1e3 * (self.usd_per_query or 0.0):.4g} USD per thousand queries"
             )
-        if not self.index_fits:
-            size, room = (show(size, "B") for size in (self.retrieval.memory_bytes, self.index_room))
-            lines += [f"an index of {size} in hosts of {room}: shards and their hosts are not counted"]
         if self.missed:
             lines.append("misses " + ", ".join(self.missed))
         return "\n".join(lines)
