@@ -59,7 +59,13 @@ def memory_legend(memory: MemoryReport) -> Text:
     legend = Text()
     runtime = memory.runtime + memory.cuda_graphs
     draft = [("draft weights", memory.draft)] if memory.draft else []
-    listed = (("weights", memory.weights), *draft, ("activations", memory.activations), ("runtime", runtime), ("KV cache", memory.kv_pool))
+    listed = (
+        ("weights", memory.weights),
+        *draft,
+        ("activations", memory.activations),
+        ("runtime", runtime),
+        ("KV cache", memory.kv_pool),
+    )
     for index, (name, size) in enumerate(listed):
         mark, style = PART_STYLES[name]
         legend.append(("  " if index == 0 else "\n  " if index % 2 == 0 else "   ") + mark, style)

@@ -138,7 +138,8 @@ class FleetPlan:
             f"{month.nodes:>7,}{month.racks:>7,}{month.kilowatts:>9,.1f}"
             for month in [*shown, *([last] if last not in shown else [])]
         ]
-        lines += ["", f"{_count(last.needed, 'replica')} {'is' if last.needed == 1 else 'are'} up {last.available:.4%} of the time (goal {self.goal:.4%})",
+        needed = f"{_count(last.needed, 'replica')} {'is' if last.needed == 1 else 'are'}"
+        lines += ["", f"{needed} up {last.available:.4%} of the time (goal {self.goal:.4%})",
                   f"mean load takes {self.utilisation:.0%} of what stands; most of the rest is for {self.bound}"]  # fmt: skip
         told = list(self.notes)
         if self.scaled is not None:

@@ -53,7 +53,10 @@ def evidence(answer: Any) -> dict[str, Any]:
         return {"doubt": {"tornado": answer.tornado(cheapest.letter).to_dict()}}
     if isinstance(answer, ServingResult):
         front = answer.prefill.deployment if answer.prefill is not None else None
-        return _behind(_at_its_mean(answer), front) | {"distribution": quantiles(answer), "series": series_columns(answer)}
+        return _behind(_at_its_mean(answer), front) | {
+            "distribution": quantiles(answer),
+            "series": series_columns(answer),
+        }
     return {}
 
 
