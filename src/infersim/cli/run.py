@@ -19,7 +19,7 @@ def run(
         Path | None,
         o.option("Folder for the results: results.json, figures.csv, the scenario.", o.OUTPUT, "--output", "-o"),
     ] = None,
-    case: Annotated[str | None, o.option("Answer this case alone.", o.LOAD)] = None,
+    case: Annotated[str | None, o.option("Answer this case alone.", None, "--case")] = None,
     as_json: o.AsJson = False,
     as_csv: o.AsCsv = False,
 ) -> None:
@@ -44,9 +44,11 @@ def run(
         check_folder(output)
     sweeps = asked.sweep is not None and case is None
     if sweeps:
-        from infersim.scenario.sweeps.run import read_design
+        from infersim.scenario.sweeps.run import check_store, read_design
 
         read_design(asked)  # what is wrong with it is told at once
+        if output is not None:
+            check_store()
     with progress(asked.name) as advance:
         found = asked.run(progress=lambda what, done, total: advance(done, total, what), doubts=output is not None)
     first = found.cases[0].error
