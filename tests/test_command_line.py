@@ -112,6 +112,7 @@ def workshop(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def hands_on(workshop: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The workshop, with stand-ins for what needs a network, a package of its own or minutes of this machine."""
     from infersim.microbench.suite import Outcome
+    from infersim.report.across import all_pictures
     from infersim.scenario.sweeps import backends
     from infersim.validate.sample import read_sample
     from infersim.validate.serving import shipped_serving_points
@@ -132,6 +133,9 @@ def hands_on(workshop: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr("infersim.validate.live.run_live", lambda **_: Live())
     monkeypatch.setattr("infersim.validate.search.run_search", lambda **_: Live())
     monkeypatch.setattr("infersim.validate.embedding.run_embedding", lambda **_: Live())
+    monkeypatch.setattr(
+        "infersim.report.html.all_pictures", lambda results: {k: v[:1] for k, v in all_pictures(results).items()}
+    )
     monkeypatch.setattr("infersim.doctor.examine", examined)
     monkeypatch.setattr("infersim.validate.serving.shipped_serving_points", lambda: points[::100])
     monkeypatch.setattr("infersim.validate.sample.read_sample", lambda: tables[::25])
