@@ -131,7 +131,7 @@ def sweep(folder: Path) -> Path:
     (folder / "sweep").mkdir(parents=True, exist_ok=True)
     for number, part in enumerate((rows[:20], rows[20:])):
         pq.write_table(pa.Table.from_pylist(part), folder / "sweep" / f"part-{number:05d}.parquet")
-    (folder / "sweep" / "manifest.json").write_text(
+    (folder / "sweep" / "_manifest.json").write_text(
         json.dumps({"design": "grid", "points": len(rows)}), encoding="utf-8"
     )
     return folder

@@ -70,7 +70,7 @@ def test_ttft_is_the_sum_of_network_rewrite_embed_search_fetch_load_rerank_and_p
     assert found.e2e == pytest.approx(found.ttft + found.stages[-1].mean)
     rows = found.waterfall()
     for before, after in itertools.pairwise(rows):
-        assert after["start_s"] == pytest.approx(before["start_s"] + before["seconds_s"] + before["waited_s"])
+        assert after["start_s"] == pytest.approx(before["start_s"] + before["latency_s"] + before["waited_s"])
     alone = retrieve(found.spec.retrieval)
     stages = by_name(found)
     for stage in alone.stages:

@@ -83,9 +83,9 @@ def test_every_public_figure_is_drawn_and_its_axes_are_labelled(answer: Any, run
             "kv_tokens": 1e5, "now": {"hit_rate": 0.5}, "best": {"hit_rate": 0.7},
             "figure": {"hit_rate_by_cache_size": {"cache_tokens": [1e3, 1e6], "hit_rate": [0.1, 0.5], "best_hit_rate": [0.2, 0.7]}}}),
         "retrieval_stages": plot.retrieval_stages({"stages": [
-            {"name": name, "seconds_s": 0.005, "capacity_per_s": 3852.1} for name in ("embed query", "search")]}),
+            {"name": name, "latency_s": 0.005, "capacity_per_s": 3852.1} for name in ("embed query", "search")]}),
         "rag_waterfall": plot.rag_waterfall({"ttft_s": 0.4, "ttft_p95_s": 0.5, "stages": [
-            {"name": "prefill", "start_s": 0.1, "seconds_s": 0.2, "waited_s": 0.1, "p95_s": 0.4}]}),
+            {"name": "prefill", "start_s": 0.1, "latency_s": 0.2, "waited_s": 0.1, "p95_s": 0.4}]}),
         "rag_passages": plot.rag_passages({"passages": [2, 4], "chunk_tokens": [128.0], "points": [
             {"passages": 2, "chunk_tokens": 128.0, "ttft_s": 0.1}, {"passages": 4, "chunk_tokens": 128.0, "ttft_s": 0.2}]}),
         "decision_curve": plot.decision_curve({

@@ -369,7 +369,7 @@ def test_the_answer_is_the_sum_of_its_stages() -> None:
         spec(reranker={"model": "BAAI/bge-reranker-large", "hardware": "L4", "gpu_hour": "0.8 USD", "candidates": 20})
     )
     told = found.to_dict()
-    assert told["seconds_s"] == pytest.approx(sum(stage["seconds_s"] for stage in told["stages"]))
+    assert told["latency_s"] == pytest.approx(sum(stage["latency_s"] for stage in told["stages"]))
     assert told["capacity_per_s"] == min(stage["capacity_per_s"] for stage in told["stages"])
     hours = sum(s["device_hour_usd"] * s["devices"] * s["copies"] for s in told["stages"])
     assert told["usd_per_month"] == pytest.approx(hours * 730 + told["ingestion"]["usd_per_month"])

@@ -462,11 +462,11 @@ def test_a_folder_of_another_sweep_is_refused(tmp_path: Path) -> None:
     ):
         with pytest.raises(SpecError, match=sentence):
             infersim.run_sweep(base, design, tmp_path)
-    (tmp_path / "manifest.json").write_text('{"points": "many"}', encoding="utf-8")
+    (tmp_path / "_manifest.json").write_text('{"points": "many"}', encoding="utf-8")
     with pytest.raises(SpecError, match="is not the manifest of a sweep"):
         infersim.run_sweep(SMALL, USERS, tmp_path)
-    (tmp_path / "manifest.json").unlink()
-    with pytest.raises(SpecError, match=r"holds part-\*\.parquet without a manifest\.json"):
+    (tmp_path / "_manifest.json").unlink()
+    with pytest.raises(SpecError, match=r"holds part-\*\.parquet without a _manifest\.json"):
         infersim.run_sweep(SMALL, USERS, tmp_path)
 
 

@@ -11,7 +11,7 @@ from infersim.cli import complete
 from infersim.cli import options as o
 from infersim.cli.compare import COUNTS, KNOBS, WORDS, read_option
 from infersim.cli.output import emit, note_sources, sources_text, tell
-from infersim.errors import SpecError
+from infersim.errors import SpecError, did_you_mean
 
 if TYPE_CHECKING:
     from infersim.decide.answer import DecisionAnswer
@@ -101,6 +101,8 @@ def decide(
     from infersim.specs.workload import Workload
 
     limits = read_limits(target) if target else ()
+    if question not in QUESTIONS and not question.endswith((".yaml", ".yml")):
+        raise SpecError(f"no question is called {question!r}; {did_you_mean(question, QUESTIONS)}", field="QUESTION")
     if question.endswith((".yaml", ".yml")):
         asked = _from_file(Path(question), model or gpu or api)
         deployment = None
@@ -108,6 +110,8 @@ def decide(
         own = _own(
             model, gpu, {"tp": str(tp), "engine": engine} | ({"precision": precision} if precision else {}), price
         )
+        if api is not None and api.count(",") not in (1, 2):
+            raise SpecError(f"write USD per million input,cached input,output as 3,0.3,15, got {api!r}", field="--api")
         prices = {"prices": api, "cache": cache} if api else None
         if cache and not api:
             raise SpecError("is a way an API bills; give its prices by --api", field="--cache")

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from infersim.specs.model import ModelSpec
 
 BAR_WIDTH = 50
+SHORT_BAR_WIDTH = 42
+"""Of the bar behind "does not fit", so that its line keeps to 80 columns."""
 PART_STYLES = {"weights": ("#", "blue"), "draft weights": ("%", "cyan"), "activations": ("=", "magenta"), "runtime": ("+", "red"),
                "CUDA graphs": ("+", "red"), "KV cache": ("-", "green")}  # fmt: skip
 
@@ -37,30 +39,37 @@ def plain_table(*columns: str, right: Sequence[int] = ()) -> Table:
 
 def memory_bar(memory: MemoryReport) -> Text:
     """The device's memory as a bar: # weights, = activations, + runtime and graphs, - KV cache, . free."""
+    width = BAR_WIDTH if memory.fits else SHORT_BAR_WIDTH
     bar, used = Text("["), 0
     running = 0.0
     for name, size in memory.parts():
         running += size
-        end = min(BAR_WIDTH, round(running / memory.capacity * BAR_WIDTH))
+        end = min(width, round(running / memory.capacity * width))
         mark, style = PART_STYLES[name]
         bar.append(mark * (end - used), style)
         used = max(used, end)
-    bar.append("." * (BAR_WIDTH - used) + "] ")
+    bar.append("." * (width - used) + "] ")
     taken = min(running, memory.capacity) if memory.fits else running
     bar.append(f"{show(taken, 'B', binary=True)} of {show(memory.capacity, 'B', binary=True)}")
     return bar
 
 
 def memory_legend(memory: MemoryReport) -> Text:
-    """What the marks of the bar stand for, with sizes."""
-    legend = Text(" ")
+    """What the marks of the bar stand for, with sizes; two a line, which breaks nowhere else."""
+    legend = Text()
     runtime = memory.runtime + memory.cuda_graphs
     draft = [("draft weights", memory.draft)] if memory.draft else []
-    for name, size in (("weights", memory.weights), *draft, ("activations", memory.activations), ("runtime", runtime),
-                       ("KV cache", memory.kv_pool)):  # fmt: skip
+    listed = (
+        ("weights", memory.weights),
+        *draft,
+        ("activations", memory.activations),
+        ("runtime", runtime),
+        ("KV cache", memory.kv_pool),
+    )
+    for index, (name, size) in enumerate(listed):
         mark, style = PART_STYLES[name]
-        legend.append(f"{mark} ", style)
-        legend.append(f"{name} {show(size, 'B', binary=True)}  ")
+        legend.append(("  " if index == 0 else "\n  " if index % 2 == 0 else "   ") + mark, style)
+        legend.append(f" {name:<13} {show(size, 'B', binary=True):>8}")
     return legend
 
 
@@ -152,8 +161,8 @@ def _room(answer: Estimate) -> str:
     rate = memory.rates.per_token
     longest = memory.longest_context()
     held = f"{sequences:,.0f} x {tokens:,.0f} tokens" if sequences < 1e9 else "any number of sequences"
-    alone = f"one of {longest:,.0f}" if longest < 1e9 else "one of any length"
-    return f"  KV cache: {show(rate, 'B', binary=True)}/token per device; room for {held}, or {alone}"
+    alone = f"1 x {longest:,.0f}" if longest < 1e9 else "one of any length"
+    return f"  KV cache {show(rate, 'B', binary=True)}/token a device; room for {held} or {alone}"
 
 
 def _drafts(answer: Estimate) -> str:

@@ -19,13 +19,14 @@ def run(
         Path | None,
         o.option("Folder for the results: results.json, figures.csv, the scenario.", o.OUTPUT, "--output", "-o"),
     ] = None,
-    case: Annotated[str | None, o.option("Answer this case alone.", o.LOAD)] = None,
+    case: Annotated[str | None, o.option("Answer this case alone.", None, "--case")] = None,
     as_json: o.AsJson = False,
     as_csv: o.AsCsv = False,
 ) -> None:
     """Answer a scenario: a base case, its what-ifs and grids, what is expected of them, and with -o its sweep.
 
-    Exit code 0: as expected; 1: an expectation is not met, or without any the base case misses its target or does not fit; 2: bad input.
+    Exit code 0: as expected; 1: an expectation is not met, or without any the base case misses its target or does not fit; 2: bad input,
+    a base case that cannot be asked among it.
 
     Examples:
 
@@ -43,14 +44,17 @@ def run(
         check_folder(output)
     sweeps = asked.sweep is not None and case is None
     if sweeps:
-        from infersim.scenario.sweeps.run import read_design
+        from infersim.scenario.sweeps.run import check_store, read_design
 
         read_design(asked)  # what is wrong with it is told at once
+        if output is not None:
+            check_store()
     with progress(asked.name) as advance:
         found = asked.run(progress=lambda what, done, total: advance(done, total, what), doubts=output is not None)
     first = found.cases[0].error
-    if first is not None and len(found.cases) == 1 and not found.checked:
-        raise first
+    alike = first is not None and {str(one.error) for one in found.cases} == {str(first)}
+    if first is not None and alike and (found.exit_code == 2 or (len(found.cases) == 1 and not found.checked)):
+        raise first  # nothing to keep, and one sentence says it
     if output is not None:
         found.save(output)
     emit(found.to_dict(), lambda: str(found), as_json=as_json, as_csv=as_csv, rows=found.rows)
@@ -68,7 +72,7 @@ def run(
     note_sources(dict.fromkeys(line for one in found.cases for line in (one.told or {}).get("sources", [])))
     if first is not None and not found.checked:
         raise first
-    for one in found.cases:
+    for one in found.cases[0 if as_json or as_csv else 1 :]:  # the text has the base case's
         if one.error is not None and not isinstance(one.error, DoesNotFitError | NoPlanError):
             tell(f"case {one.name!r}: {one.error}")
     if found.exit_code:

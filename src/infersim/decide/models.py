@@ -168,7 +168,11 @@ def priced(given: ServedModel | ApiModel | Estimate, prefix: str = "", *, worklo
     if not one.fits:
         one.ttft  # noqa: B018 - raises DoesNotFitError with what is short and what would fit
     if one.price_per_hour is None:
-        raise SpecError(f"no price of {one.machine.accelerator.name} is on file; give one", field="gpu_hour")
+        raise SpecError(
+            f"no price of {one.machine.accelerator.name} is on file; give one, such as "
+            "gpu_hour: 2.50 USD (--price 2.5)",
+            field="gpu_hour",
+        )
     known = (one.memory.longest_context(), one.model.max_position_embeddings, one.knobs.max_model_len)
     longest = min(float(length) for length in known if length)
     rent = _around(prefix + "gpu_hour", one.price_per_hour, RENT, RENT, "USD/h", f"{one.price_source}; range assumed")

@@ -114,7 +114,9 @@ class Deployed:
         spent = self.deployment.cost_per_second
         if spent is None:
             raise SpecError(
-                f"no price of {self.deployment.machine.accelerator.name} is on file; give one", field="gpu_hour"
+                f"no price of {self.deployment.machine.accelerator.name} is on file; give one, such as "
+                "gpu_hour: 2.50 USD (--price 2.5)",
+                field="gpu_hour",
             )
         return spent / self.deployment.requests_per_second
 

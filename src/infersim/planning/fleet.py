@@ -126,7 +126,7 @@ class FleetPlan:
         last = self.last
         lines = [
             *textwrap.wrap(self.what, 80),
-            f"{self.replica_capacity:.3g} requests/s a replica of {self.placement.devices_per_replica} GPUs",
+            f"{self.replica_capacity:.3g} requests/s a replica of {_count(self.placement.devices_per_replica, 'GPU')}",
             "",
         ]
         lines.append(
@@ -138,7 +138,8 @@ class FleetPlan:
             f"{month.nodes:>7,}{month.racks:>7,}{month.kilowatts:>9,.1f}"
             for month in [*shown, *([last] if last not in shown else [])]
         ]
-        lines += ["", f"{last.needed} replicas are up {last.available:.4%} of the time (goal {self.goal:.4%})",
+        needed = f"{_count(last.needed, 'replica')} {'is' if last.needed == 1 else 'are'}"
+        lines += ["", f"{needed} up {last.available:.4%} of the time (goal {self.goal:.4%})",
                   f"mean load takes {self.utilisation:.0%} of what stands; most of the rest is for {self.bound}"]  # fmt: skip
         told = list(self.notes)
         if self.scaled is not None:
@@ -292,3 +293,7 @@ def _node_watts(one: Estimate | None, system: System | None, placement: Placemen
 
     host = power_terms().host_share.value * one.machine.accelerator.tdp * placement.devices_per_node
     return one.machine.accelerator.tdp * placement.devices_per_node + (host if beside is None else beside)
+
+
+def _count(number: int, word: str) -> str:
+    return f"{number:,} {word}" + ("" if number == 1 else "s")

@@ -186,7 +186,7 @@ def _nothing(hardware: Accelerator | System, kind: str, provider: str | None, re
         there = sorted({price.kind for price in hardware.prices}, key=KINDS.index)
         instead = f"on file are {', '.join(there)}" if there else "nor any other price of it"
         others = _named_like(hardware, lambda spec: any(price.kind == kind for price in spec.prices))
-        return f"{here} is on file ({instead}); {others}give your own in a file of prices"
+        return f"{here} is on file ({instead}); {others}give your own by --price or in a file (--prices FILE)"
     by_provider = [price for price in of_kind if _begins(price.provider, provider)]
     if not by_provider:
         hint = did_you_mean(cast("str", provider), {price.provider for price in of_kind})

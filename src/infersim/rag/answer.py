@@ -167,7 +167,7 @@ class RagAnswer:
         """A row per stage in the order of a query: when it starts on average, what it takes alone, what is waited, its 95th percentile."""
         rows, start = [], 0.0
         for stage in self.stages:
-            rows.append({"name": stage.name, "start_s": start, "seconds_s": stage.seconds, "waited_s": stage.waited,
+            rows.append({"name": stage.name, "start_s": start, "latency_s": stage.seconds, "waited_s": stage.waited,
                          "p95_s": stage.percentile(TAIL)})  # fmt: skip
             start += stage.mean
         return rows

@@ -66,7 +66,7 @@ def agents(answer: Told) -> str:
 
 def retrieval(answer: Told) -> str:
     """Time of a query, memory of the index, and the month."""
-    told = f"A query takes {seconds(answer['seconds_s'])}; the index of {number(answer['vectors'])} vectors takes "
+    told = f"A query takes {seconds(answer['latency_s'])}; the index of {number(answer['vectors'])} vectors takes "
     told += memory(answer["memory_bytes"])
     month = answer["usd_per_month"]
     return told + (f" and everything together {money(month)} USD a month." if month is not None else ".")

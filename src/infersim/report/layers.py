@@ -38,8 +38,8 @@ def prompt_pictures(answer: Told, prefix: str) -> list[Picture]:
 
 def retrieval_pictures(answer: Told, prefix: str) -> list[Picture]:
     """The stages of a query."""
-    most = max(answer["stages"], key=lambda stage: stage["seconds_s"])
-    why = f"{most['name']} takes the most of {show(answer['seconds_s'], 's')}."
+    most = max(answer["stages"], key=lambda stage: stage["latency_s"])
+    why = f"{most['name']} takes the most of {show(answer['latency_s'], 's')}."
     return [
         Picture(f"{prefix}-stages", "Where the time of a query goes", "Bars: the stages of a query, one after the other.", why,
                 partial(retrieval_stages, answer))

@@ -63,7 +63,7 @@ def read_results(folder: str | Path) -> Results:
     if not place.is_dir():
         raise SpecError("no such folder of results; infersim run SCENARIO.yaml -o FOLDER writes one", file=place)
     file, sweep = place / "results.json", place / "sweep"
-    swept = read_sweep(sweep) if (sweep / "manifest.json").is_file() else None
+    swept = read_sweep(sweep) if (sweep / "_manifest.json").is_file() else None
     told: Mapping[str, Any] = {"cases": []}
     if file.is_file():
         told = _read_json(file)

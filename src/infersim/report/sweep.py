@@ -14,12 +14,16 @@ REASONS = 8
 """Reasons for failed points that are told one by one."""
 FEW = 6
 """A swept field of at most so many values colours the points."""
+ASKED = ("traffic.", "workload.")
+"""Columns that repeat what was asked."""
+SPEEDS = ("tpot_s", "ttft_s", "tpot_p95_s", "ttft_p95_s")
+"""Figures to look at first: of a closed form, of a simulation."""
 
 
 def sweep_pictures(sweep: Sweep) -> list[Picture]:
     """TTFT and TPOT against each other or the first figures there are, and TPOT over the field that moves it most."""
 
-    wanted = [name for name in ("output_tokens_per_s_per_gpu", "tpot_s", "ttft_s") if name in sweep.figures]
+    wanted = [name for name in ("output_tokens_per_s_per_gpu", *SPEEDS) if name in sweep.figures]
     found = []
     groups = next((name for name in sweep.fields if 1 < sweep.distinct[name] <= FEW), None)
     if len(wanted) >= 2:
@@ -32,7 +36,7 @@ def sweep_pictures(sweep: Sweep) -> list[Picture]:
             partial(sweep_points, sweep.columns[across], sweep.columns[up], xlabel=across, ylabel=up,
                     groups=sweep.columns[groups] if groups else None),
         ))  # fmt: skip
-    figure = next((name for name in ("tpot_s", "ttft_s", *sweep.figures) if name in sweep.figures), None)
+    figure = next((name for name in (*SPEEDS, *sweep.figures) if name in sweep.figures), None)
     field = _strongest(sweep, figure) if figure else None
     if figure and field:
         caption = f"{field} moves {shown(figure)} most of the fields that were swept (by rank correlation)."
@@ -76,10 +80,13 @@ def sweep_section(sweep: Sweep, pictures: list[Picture]) -> Markup:
     for name in sweep.figures:
         values = sweep.columns[name].astype(float)
         values = values[np.isfinite(values)]
+        if name.startswith(ASKED) or (len(values) > 1 and np.ptp(values) == 0):
+            continue
         show = seconds if name.endswith("_s") and not name.endswith("per_s") else number
         rows.append(
             [shown(name), *(show(float(v)) for v in np.percentile(values, (0, 5, 50, 95, 100))), f"{len(values):,}"]
         )
+    told_of = "Figures that are the same at every point are left out; the Parquet files have all."
     reasons = sorted(sweep.reasons.items(), key=lambda item: -item[1])
     more = sum(count for _, count in reasons[REASONS:])
     listed = [f"{count:,}: {reason}" for reason, count in reasons[:REASONS]] + (
@@ -89,5 +96,5 @@ def sweep_section(sweep: Sweep, pictures: list[Picture]) -> Markup:
         tag("p", f"{told}; {failed:,} have no answer." if failed else f"{told}, all answered."),
         tag("ul", [tag("li", line) for line in listed], class_="plain") if listed else None,
         tag("div", [inline(picture) for picture in pictures], class_="figures") if pictures else None,
-        table(["Figure", "Least", "5%", "Median", "95%", "Most", "Points"], rows, numeric=range(1, 7)),
+        table(["Figure", "Least", "5%", "Median", "95%", "Most", "Points"], rows, numeric=range(1, 7), caption=told_of),
     ])  # fmt: skip

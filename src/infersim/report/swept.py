@@ -38,7 +38,7 @@ def read_sweep(folder: Path) -> Sweep:
         import pyarrow.parquet as pq
     except ImportError as error:
         raise SpecError("a sweep is read with pyarrow: pip install 'infersim[data]'", file=folder) from error
-    file = folder / "manifest.json"
+    file = folder / "_manifest.json"
     try:
         manifest = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:

@@ -22,6 +22,8 @@ from infersim.report.words import (
     seconds,
     span,
 )
+from infersim.scenario.expect import unit_of
+from infersim.units import show
 
 Column = tuple[str, Any]
 
@@ -80,8 +82,9 @@ def _best(key: str, show: Any = number) -> Any:
 
 
 def _verdict(case: Case) -> str:
+    """The verdict in the few words that a column named Target has room for."""
     found = verdict(case)
-    return found[1] if found else NONE
+    return found[1].replace("Meets its target", "met").replace("Misses its target:", "misses") if found else NONE
 
 
 ESTIMATE: tuple[Column, ...] = (
@@ -189,11 +192,20 @@ def expectations(results: Results) -> Markup | None:
     if not results.expect:
         return None
     rows = [
-        [str(one.get("metric", "")), str(one.get("case", "")), str(one.get("rule", "")), _plain(one.get("value")),
+        [str(one.get("metric", "")), str(one.get("case", "")), str(one.get("rule", "")), _found(one),
          tag("span", "met" if one.get("met") else "not met", class_="good" if one.get("met") else "bad")]
         for one in results.expect
     ]  # fmt: skip
     return table(["Expected", "Case", "Rule", "Found", "Result"], rows, numeric=[3])
+
+
+def _found(one: Mapping[str, Any]) -> str:
+    """What came out, in the unit that the figure's name tells, or why nothing did."""
+    value, unit = one.get("value"), unit_of(str(one.get("metric", "")))
+    if value is None:
+        return str(one.get("problem") or NONE)
+    counted = isinstance(value, int | float) and not isinstance(value, bool)
+    return show(value, unit) if counted and unit is not None else _plain(value)
 
 
 def changes(results: Results) -> Markup | None:

@@ -113,7 +113,7 @@ class RetrievalAnswer:
         """Plain values with units in their keys."""
         work = self.found.work
         return {
-            "dimension": self.dimension, "vectors": self.ingestion.vectors, "top_k": self.spec.top_k, "seconds_s": self.seconds,
+            "dimension": self.dimension, "vectors": self.ingestion.vectors, "top_k": self.spec.top_k, "latency_s": self.seconds,
             "capacity_per_s": self.capacity, "recall": self.recall, "memory_bytes": self.memory_bytes, "disk_bytes": self.disk_bytes,
             "stages": [stage.to_dict() | {"copies": self.copies(stage)} for stage in self.stages],
             "search": {

@@ -94,7 +94,7 @@ class Ingestion:
             "documents": self.documents, "vectors": self.vectors, "tokens": self.tokens, "embed_rate_per_s": self.embed_rate,
             "insert_rate_per_s": None if self.insert_rate == float("inf") else self.insert_rate,
             "device_seconds_s": self.device_seconds, "embed_seconds_s": self.embed_seconds, "build_seconds_s": self.build_seconds,
-            "seconds_s": self.seconds, "bottleneck": self.bottleneck, "usd": self.usd, "usd_on_model_change": self.usd_on_model_change,
+            "duration_s": self.seconds, "bottleneck": self.bottleneck, "usd": self.usd, "usd_on_model_change": self.usd_on_model_change,
             "usd_per_month": self.usd_per_month, "freshness_s": self.freshness,
         }  # fmt: skip
 

@@ -56,7 +56,7 @@ class Stage:
     def to_dict(self) -> dict[str, Any]:
         """Plain values with units in their keys."""
         return {
-            "name": self.name, "seconds_s": self.seconds, "capacity_per_s": self.capacity, "devices": self.devices,
+            "name": self.name, "latency_s": self.seconds, "capacity_per_s": self.capacity, "devices": self.devices,
             "device_hour_usd": self.device_hour, "usd_per_query": self.usd, "detail": self.detail,
         }  # fmt: skip
 

@@ -53,8 +53,20 @@ def evidence(answer: Any) -> dict[str, Any]:
         return {"doubt": {"tornado": answer.tornado(cheapest.letter).to_dict()}}
     if isinstance(answer, ServingResult):
         front = answer.prefill.deployment if answer.prefill is not None else None
-        return _behind(answer.deployment, front) | {"distribution": quantiles(answer), "series": series_columns(answer)}
+        return _behind(_at_its_mean(answer), front) | {
+            "distribution": quantiles(answer),
+            "series": series_columns(answer),
+        }
     return {}
+
+
+def _at_its_mean(run: ServingResult) -> Estimate:
+    """The deployment with as many users as a run had requests in flight on average: its rate times its mean latency (Little's law)."""
+    from infersim.planning.search import at_load
+
+    users = run.requests_per_second * run.mean("e2e")
+    apart = run.prefill is not None  # two pools, and the latency is of both
+    return run.deployment if apart or not np.isfinite(users) else at_load(run.deployment, users)
 
 
 def _behind(deployment: Estimate, prefill: Estimate | None) -> dict[str, Any]:

@@ -73,8 +73,14 @@ class Checked:
         return {"metric": self.rule.figure, "case": self.case, "rule": self.rule.text, "value": self.value, "met": self.met,
                 "problem": self.problem}  # fmt: skip
 
+    @property
+    def _hint(self) -> str:
+        """What a rule looks like, where words were held against a number."""
+        wordy = self.rule.op == "==" and isinstance(self.rule.low, str) and _number(self.value)
+        return "; a rule on a number begins with < <= > >= or is such as 0.5 +- 10% or 0.4 .. 0.6" if wordy else ""
+
     def __str__(self) -> str:
-        got = self.problem or f"got {_told(self.rule.figure, self.value)}"
+        got = self.problem or f"got {_told(self.rule.figure, self.value)}{self._hint}"
         where = f" ({self.rule.place})" if self.rule.place and not self.met else ""
         return f"{'met' if self.met else 'NOT MET'}: {self.case}: {self.rule.figure}: expected {self.rule.text}, {got}{where}"
 

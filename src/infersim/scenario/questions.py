@@ -117,7 +117,7 @@ LAYERS: dict[str, Question] = {
         "report.layer_headlines:retrieval",
         (
             ("index", "search.index"),
-            ("query", "seconds_s"),
+            ("query", "latency_s"),
             ("queries/s", "capacity_per_s"),
             ("bytes", "memory_bytes"),
             ("USD/month", "usd_per_month"),

@@ -93,7 +93,7 @@ class ScenarioResult:
     def exit_code(self) -> int:
         """0 as expected, 1 not, 2 where the base case could not be asked."""
         error = self.cases[0].error
-        if error is not None and not isinstance(error, DoesNotFitError | NoPlanError) and not self.checked:
+        if error is not None and not isinstance(error, DoesNotFitError | NoPlanError):
             return 2
         return 0 if self.good else 1
 

@@ -301,8 +301,10 @@ def section_written_out(tree: Fields, section: str) -> Fields:
 
 
 def _from_its_file(value: str, place: Place | None) -> str:
+    if isinstance(value, Found) or place is None or Path(value).is_absolute() or value.startswith("~"):
+        return value
     named = value.endswith(ENDINGS) or value.startswith(("./", "../"))
-    if isinstance(value, Found) or place is None or not named or Path(value).is_absolute() or value.startswith("~"):
+    if not named and not (place.file.parent / value / "config.json").is_file():
         return value
     beside = str(place.file.parent / value)
     return Found(beside if beside.startswith(("/", ".")) else f"./{beside}")

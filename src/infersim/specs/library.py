@@ -209,7 +209,7 @@ def find(kind: str, name: str) -> Path:
             aliases.setdefault(alias.strip().strip("'\"").lower(), path)
     if name.lower() in aliases:
         return aliases[name.lower()]
-    listed = f"see `infersim {'models' if kind == 'models' else 'hardware'}`"
+    listed = f"see `infersim {'models' if kind == 'models' else 'hardware'}`, or name a file of yours"
     if kind in ("sites", "launch", *OF_WORKLOADS, *RETRIEVAL):
         listed = f"known: {', '.join(known)}"
     hint = did_you_mean(name, known) if nearest(name, known) else listed

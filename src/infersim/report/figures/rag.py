@@ -46,7 +46,7 @@ def rag_waterfall(answer: RagAnswer | Mapping[str, Any], *, whole: bool = False,
     stages = [stage for stage in known["stages"] if whole or stage["name"] != "generate"]
     with house(ax) as axes:
         for place, stage in enumerate(stages):
-            start, alone, waited = stage["start_s"], stage["seconds_s"], stage["waited_s"]
+            start, alone, waited = stage["start_s"], stage["latency_s"], stage["waited_s"]
             axes.barh(place, alone, left=start, color=BLUE, height=0.62, label="alone" if place == 0 else None)
             if waited:
                 axes.barh(place, waited, left=start + alone, color=SKY, height=0.62)

@@ -20,7 +20,7 @@ def retrieval_stages(answer: RetrievalAnswer | Mapping[str, Any], *, ax: Axes | 
     with house(ax) as axes:
         start = 0.0
         for place, stage in enumerate(stages):
-            seconds = stage["seconds_s"]
+            seconds = stage["latency_s"]
             axes.barh(place, seconds, left=start, color=BLUE, height=0.6)
             start += seconds
             rate = short_count(float(f"{stage['capacity_per_s']:.3g}"))

@@ -77,14 +77,16 @@ def sweep_points(
 def shown(name: str) -> str:
     """A column's name as a person reads it.
 
-    >>> shown("tpot_s"), shown("output_tokens_per_s_per_gpu"), shown("workload.input_tokens")
-    ('TPOT', 'output tokens/s per GPU', 'workload.input_tokens')
+    >>> shown("tpot_p95_s"), shown("output_tokens_per_s_per_gpu"), shown("workload.input_tokens")
+    ('TPOT p95', 'output tokens/s per GPU', 'workload.input_tokens')
     """
     if "." in name:
         return name
     words = {"ttft": "TTFT", "tpot": "TPOT", "e2e": "E2E", "itl": "ITL"}
     stem = name if name.endswith("per_s") else name.removesuffix("_s")
-    text = words.get(stem, stem.replace("_per_s", "/s").replace("_", " "))
+    text = stem.replace("_per_s", "/s").replace("_", " ")
+    first, *more = text.split(" ", 1)
+    text = " ".join([words.get(first, first), *more])
     return text.replace(" gpu", " GPU").replace(" usd", " [USD]")
 
 

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 SHOWN = (
     "ttft_s",
     "tpot_s",
+    "ttft_p95_s",
+    "tpot_p95_s",
     "e2e_s",
     "output_tokens_per_s_per_gpu",
     "tokens_per_s_per_user",

@@ -58,10 +58,7 @@ def run_sweep(
     check_backend(backend, workers, address)
     base = scenario.tree if isinstance(scenario, Scenario) else Fields(scenario)
     spec = read_design(base, design)
-    try:
-        import pyarrow  # noqa: F401
-    except ImportError as error:
-        raise SpecError("sweeps are stored with pyarrow: pip install 'infersim[data]'") from error
+    check_store()
     case = Fields(
         {key: value for key, value in base.items() if key not in OF_THE_FILE}, places=getattr(base, "places", None)
     )
@@ -123,6 +120,14 @@ def _check_fields(base: Mapping[str, Any], spec: SweepSpec) -> None:
 
 REFUSED = ("unknown field", "is about the whole file", "is a path such as")
 """How errors begin that are of a field and not of its value."""
+
+
+def check_store() -> None:
+    """SpecError where what stores the points is not installed."""
+    try:
+        import pyarrow  # noqa: F401
+    except ImportError as error:
+        raise SpecError("sweeps are stored with pyarrow: pip install 'infersim[data]'") from error
 
 
 def _manifest(task: Task) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from infersim.files import replace_file
 if TYPE_CHECKING:
     import pyarrow as pa
 
-MANIFEST = "manifest.json"
+MANIFEST = "_manifest.json"
 SAME = ("scenario", "sweep", "points", "infersim", "specs")
 """What must be equal for two runs to be of one sweep."""
 
