@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test docs docs-shown bench accuracy clean
+.PHONY: demo test test-slow docs docs-shown bench accuracy clean
 
 demo: $(VENV)/.installed
 	$(BIN)/infersim estimate meta-llama/Llama-3.1-70B-Instruct --gpu H100-SXM --tp 4 --precision fp8 \
@@ -14,6 +14,9 @@ test: $(VENV)/.installed-test
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/pytest -n auto
+
+test-slow: $(VENV)/.installed-test ## what needs a browser, a cluster or many seconds
+	$(BIN)/pytest -n auto -m slow
 
 docs: $(VENV)/.installed-docs
 	$(BIN)/sphinx-build -W --keep-going -n -q -b html docs docs/_build/html

@@ -114,13 +114,12 @@ def hands_on(workshop: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     from infersim.microbench.suite import Outcome
     from infersim.report.across import all_pictures
     from infersim.scenario.sweeps import backends
-    from infersim.validate.sample import read_sample
-    from infersim.validate.serving import shipped_serving_points
 
     monkeypatch.setitem(
         backends.BACKENDS, "dask", backends.BACKENDS["serial"]
     )  # tests/test_sweep_clusters.py starts one
-    points, tables, own = shipped_serving_points(), read_sample(), calibrated()
+    points, tables = measured()
+    own = calibrated()
     monkeypatch.chdir(workshop)
     monkeypatch.setenv("COLUMNS", "80")
     monkeypatch.setattr(
@@ -137,9 +136,18 @@ def hands_on(workshop: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "infersim.report.html.all_pictures", lambda results: {k: v[:1] for k, v in all_pictures(results).items()}
     )
     monkeypatch.setattr("infersim.doctor.examine", examined)
-    monkeypatch.setattr("infersim.validate.serving.shipped_serving_points", lambda: points[::100])
-    monkeypatch.setattr("infersim.validate.sample.read_sample", lambda: tables[::25])
+    monkeypatch.setattr("infersim.validate.serving.shipped_serving_points", lambda: points)
+    monkeypatch.setattr("infersim.validate.sample.read_sample", lambda: tables)
     return workshop
+
+
+@functools.cache
+def measured() -> tuple[Any, Any]:
+    """A few of the measurements that ship, read once."""
+    from infersim.validate.sample import read_sample
+    from infersim.validate.serving import shipped_serving_points
+
+    return shipped_serving_points()[::100], read_sample()[::25]
 
 
 @functools.cache

@@ -282,6 +282,7 @@ def test_an_own_calibration_is_found_by_estimate(
     assert weights < answer["tpot_s"] < 1.6 * weights
 
 
+@pytest.mark.slow
 def test_bench_from_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "b.jsonl"
     arguments = ["bench", "--set", "tiny", "--backend", "numpy", "--out", str(file), "--json"]

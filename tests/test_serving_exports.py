@@ -206,6 +206,7 @@ print((peak(260_000) - small) / 200_000)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads the peak from /proc")
 def test_memory_grows_by_less_than_two_hundred_bytes_a_request() -> None:
     """A run, its figures, the settled part and the summary: ten million requests stay below 2 GB."""

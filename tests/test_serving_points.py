@@ -148,6 +148,7 @@ def test_intervals_hold_on_points_that_no_fit_saw() -> None:
             assert error_line((engine,), own).covered[90] > 0.85
 
 
+@pytest.mark.slow
 def test_overheads_fitted_to_known_ones_come_back() -> None:
     engine = load_engine("vllm")
     host = engine.host.model_copy(update={"sync": 1e-3, "sync_sequence": 4e-5, "request": 2e-2})

@@ -56,6 +56,7 @@ def scheduler() -> Iterator[str]:
         yield cluster.scheduler_address
 
 
+@pytest.mark.slow
 def test_dask(scheduler: str, alone: SweepResult, tmp_path: Path) -> None:
     told: list[int] = []
     found = infersim.run_sweep(
@@ -65,6 +66,7 @@ def test_dask(scheduler: str, alone: SweepResult, tmp_path: Path) -> None:
     assert told == [2500 * n for n in range(9)]
 
 
+@pytest.mark.slow
 def test_ray(alone: SweepResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("ray")
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
