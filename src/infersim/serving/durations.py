@@ -15,7 +15,7 @@ import numpy.typing as npt
 from pydantic import BeforeValidator, Field, model_validator
 
 from infersim.errors import SpecError, did_you_mean
-from infersim.serving.lengths import Z99
+from infersim.serving.lengths import Z99, check_weights, log_normal_sigma
 from infersim.specs.quantity import Seconds, Spec
 
 Times = npt.NDArray[np.float64]
@@ -140,10 +140,7 @@ class LogNormalTime(Spec):
     @property
     def sigma(self) -> float:
         """Standard deviation of the logarithm."""
-        if self.cv is not None:
-            return math.sqrt(math.log1p(self.cv**2))
-        assert self.p99 is not None
-        return Z99 - math.sqrt(Z99**2 - 2 * math.log(self.p99 / self.mean))
+        return log_normal_sigma(self.mean, self.cv, self.p99)
 
     @property
     def mu(self) -> float:
@@ -177,8 +174,7 @@ class EmpiricalTime(Spec):
 
     @model_validator(mode="after")
     def _weights_fit(self) -> EmpiricalTime:
-        if self.weights is not None and (len(self.weights) != len(self.values) or sum(self.weights) <= 0):
-            raise ValueError("needs one weight per value, not all zero")
+        check_weights(self.weights, len(self.values))
         return self
 
     @functools.cached_property

@@ -93,6 +93,18 @@ def uniform_by_ratio(tokens: float, ratio: float) -> Uniform:
     return Uniform(low=max(1.0, math.floor(tokens * ratio)), high=tokens)
 
 
+def log_normal_sigma(mean: float, cv: float | None, p99: float | None) -> float:
+    """Standard deviation of the logarithm, from the coefficient of variation or the 99th percentile (see ``LogNormal``).
+
+    >>> round(log_normal_sigma(1000.0, None, 6000.0), 3), round(log_normal_sigma(1000.0, 1.0, None), 3)
+    (0.974, 0.833)
+    """
+    if cv is not None:
+        return math.sqrt(math.log1p(cv**2))
+    assert p99 is not None
+    return Z99 - math.sqrt(Z99**2 - 2 * math.log(p99 / mean))
+
+
 class LogNormal(Spec):
     """Log-normal with a mean and either its 99th percentile or its coefficient of variation.
 
@@ -124,10 +136,7 @@ class LogNormal(Spec):
     @functools.cached_property
     def sigma(self) -> float:
         """Standard deviation of the logarithm."""
-        if self.cv is not None:
-            return math.sqrt(math.log1p(self.cv**2))
-        assert self.p99 is not None
-        return Z99 - math.sqrt(Z99**2 - 2 * math.log(self.p99 / self.mean))
+        return log_normal_sigma(self.mean, self.cv, self.p99)
 
     @property
     def mu(self) -> float:
@@ -148,6 +157,12 @@ Z99 = 2.3263478740408408
 """99th percentile of the standard normal distribution."""
 
 
+def check_weights(weights: tuple[float, ...] | None, values: int) -> None:
+    """ValueError unless there are as many weights as values, or none."""
+    if weights is not None and (len(weights) != values or sum(weights) <= 0):
+        raise ValueError("needs one weight per value, not all zero")
+
+
 class Empirical(Spec):
     """Drawn from observed values, all equally likely, or by ``weights``."""
 
@@ -160,8 +175,7 @@ class Empirical(Spec):
 
     @model_validator(mode="after")
     def _weights_fit(self) -> Empirical:
-        if self.weights is not None and (len(self.weights) != len(self.values) or sum(self.weights) <= 0):
-            raise ValueError("needs one weight per value, not all zero")
+        check_weights(self.weights, len(self.values))
         return self
 
     @property
