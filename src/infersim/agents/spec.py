@@ -250,11 +250,6 @@ class Limits(Spec):
     max_time: Annotated[Seconds, Field(gt=0)] | None = None
     """Time of calls and tools; that of people does not count."""
 
-    @property
-    def along_the_path(self) -> bool:
-        """Whether a limit depends on what a task has spent, which a chain of states does not know."""
-        return self.max_cost is not None or self.max_time is not None
-
 
 class ConversationCache(Spec):
     """What the prefix cache of the model finds. ``lifetime``: how long a conversation stays in it while nobody calls (the TTL of an

@@ -5,7 +5,6 @@ N vectors of d elements of b bytes. A distance evaluation is 2 d FLOP, one multi
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -165,15 +164,6 @@ def train_flops(dimension: Numbers, lists: Numbers, train: Numbers, iterations: 
     return 2.0 * iterations * train * lists * dimension
 
 
-def build_evaluations(vectors: Numbers, beam: Numbers, M: Numbers) -> Numbers:
-    """Distance evaluations of building an HNSW graph, at most: N efConstruction M.
-
-    >>> float(build_evaluations(1e6, 40, 32))
-    1280000000.0
-    """
-    return vectors * beam * M
-
-
 def usual_lists(vectors: Numbers, factor: float = 4.0) -> Numbers:
     """Lists that are usual for N vectors: ``factor`` x sqrt(N), with 4 to 16 as the factor.
 
@@ -213,12 +203,3 @@ class GraphWork:
         free = self.scale * np.power(M, self.links) * np.power(hops, self.hops) * np.power(vectors, self.size)
         found = free / (1.0 + free / (self.reach * np.asarray(vectors)))
         return np.minimum(np.minimum(found, hops * 2.0 * M), vectors)
-
-
-def round_up_lists(vectors: float) -> int:
-    """The power of two next to 4 sqrt(N), as index factories write it.
-
-    >>> round_up_lists(1e6)
-    4096
-    """
-    return int(2 ** max(round(math.log2(float(usual_lists(vectors)))), 0))

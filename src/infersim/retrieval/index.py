@@ -148,6 +148,11 @@ def query_work(
     )
 
 
+def _built_with(index: VectorIndex) -> tuple[int, int]:
+    """Links of a node, and the beam with which its place in the graph is searched."""
+    return (index.M, index.ef_construction) if index.kind == "hnsw" else (index.degree, 2 * index.degree)
+
+
 def build_work(index: VectorIndex, vectors: Numbers, dimension: int, *, graph: count.GraphWork) -> Numbers:
     """FLOP of building an index: k-means on up to 256 vectors a list and the assignment of all of them, or for a graph the search
     for every vector's place with a beam of ``ef_construction``.
@@ -165,8 +170,7 @@ def build_work(index: VectorIndex, vectors: Numbers, dimension: int, *, graph: c
         lists = lists_of(index, vectors)
         train = np.minimum(256.0 * lists, vectors)
         return count.train_flops(dimension, lists, train) + count.distance_flops(vectors * lists, dimension)
-    beam = index.ef_construction if index.kind == "hnsw" else 2 * index.degree
-    links = index.M if index.kind == "hnsw" else index.degree
+    links, beam = _built_with(index)
     return count.distance_flops(vectors * graph.evaluations(vectors, links, beam), dimension)
 
 
@@ -368,8 +372,7 @@ def _build_seconds(
     k-means and assignment compute distances over centroids in the private cache, at twice the rate of single queries (measured: 26 to
     31 GFLOP/s on a core of 30 GB/s). Codes of a product quantiser are not counted."""
     if index.kind in ("hnsw", "diskann"):
-        beam = index.ef_construction if index.kind == "hnsw" else 2 * index.degree
-        links = index.M if index.kind == "hnsw" else index.degree
+        links, beam = _built_with(index)
         asked = index.model_copy(update={"ef_search": beam, "M": links, "kind": "hnsw", "rescore": 0.0})
         work = query_work(asked, vectors, dimension, graph=graph)
         return LINKING * vectors * core_seconds(asked, vectors, dimension, work, parameters, private_cache)

@@ -266,10 +266,7 @@ class Costs(Spec):
     @property
     def api_prices(self) -> tuple[float, float, float] | None:
         """USD per million input, cached input and output tokens; a cached one costs what a fresh one does where nothing is said."""
-        if self.api is None:
-            return None
-        cached = self.api.input if self.api.cached_input is None else self.api.cached_input
-        return self.api.input, cached, self.api.output
+        return None if self.api is None else self.api.three
 
     @model_validator(mode="after")
     def _a_rent_is_paid(self) -> Costs:
